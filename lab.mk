@@ -1,0 +1,43 @@
+# Targets that boot machines: included by the Makefile. They need root and, the first time, a network;
+# everything else they need they install or build themselves.
+
+LAB_PROFILE ?= release
+# Machines boot in parallel with whatever else the tests do: two labs at a time suit two cores.
+LAB_THREADS ?= 2
+LAB_RUN = HA_NODE_PROFILE=$(LAB_PROFILE) cargo run --quiet --locked --release --package ha-node-lab
+
+.PHONY: setup demo test lint unit-test lab-test bench lab-clean
+
+## setup: install what the host lacks and build the machines' file system
+setup:
+	$(LAB_RUN) --bin lab -- setup
+
+## demo: a cluster of two machines shows a move, a power cut, a return, a cut cable
+demo: setup
+	$(LAB_RUN) --bin demo
+
+## test: everything: format, lints, unit tests, simulator, tests on real machines
+test: lint unit-test lab-test
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+unit-test:
+	cargo test --locked --release
+	cargo test --locked --release --package ha-node-lab --lib
+
+## lab-test: tests on real machines; without root they say that they were skipped
+lab-test:
+	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory setup; fi
+	HA_NODE_PROFILE=$(LAB_PROFILE) cargo test --locked --release --package ha-node-lab --test cluster -- \
+		--test-threads=$(LAB_THREADS) $(LAB_TESTS)
+
+## bench: the project's bars, measured (BENCH="move power-cut" for some of them)
+bench: LAB_PROFILE = dist
+bench: setup
+	$(LAB_RUN) --bin bench -- $(BENCH)
+
+## lab-clean: remove what killed runs left behind
+lab-clean:
+	$(LAB_RUN) --bin lab -- clean

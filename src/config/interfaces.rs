@@ -1,0 +1,88 @@
+//! Interfaces that the configuration names but the machine does not have: a warning, since they may come later.
+
+use crate::config::place::Place;
+use crate::config::problem::Warning;
+use crate::config::schema::nearest;
+
+/// One place of the configuration that names an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceUse {
+    /// The interface.
+    pub name: String,
+    /// Where it is named.
+    pub place: Place,
+}
+
+/// The machine's interfaces, sorted.
+///
+/// # Errors
+/// As reading the directory `/sys/class/net` has them.
+pub fn existing() -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir("/sys/class/net")? {
+        let entry = entry?;
+        // Besides interfaces the directory has plain files, such as `bonding_masters`.
+        if !entry.file_type()?.is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A warning for each place that names an interface that is not among `existing`.
+pub fn missing(uses: &[InterfaceUse], existing: &[String]) -> Vec<Warning> {
+    uses.iter()
+        .filter(|interface| !existing.contains(&interface.name))
+        .map(|interface| missing_one(interface, existing))
+        .collect()
+}
+
+fn missing_one(interface: &InterfaceUse, existing: &[String]) -> Warning {
+    let near = nearest(&interface.name, existing.iter().map(String::as_str));
+    let near = near.map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+    Warning {
+        place: Some(interface.place.clone()),
+        text: format!(
+            "no interface {:?} on this machine now; there are {} (see `ip link`){near}; waiting for it once the \
+             daemon runs",
+            interface.name,
+            existing.join(", ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_interface_is_told_with_those_that_exist() {
+        let place = Place::In {
+            file: "x.toml".to_owned(),
+            line: 3,
+            column: 13,
+        };
+        let used = |name: &str| InterfaceUse {
+            name: name.to_owned(),
+            place: place.clone(),
+        };
+        let existing = ["eth0".to_owned(), "lo".to_owned()];
+        let warnings = missing(&[used("eth1"), used("lo")], &existing);
+        assert_eq!(warnings.len(), 1);
+        let text = warnings[0].to_string();
+        assert!(
+            text.starts_with("x.toml:3:13: no interface \"eth1\""),
+            "{text}"
+        );
+        assert!(
+            text.contains("eth0, lo") && text.contains("did you mean \"eth0\"?"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_machine_has_a_loopback_interface() {
+        assert!(existing().unwrap().contains(&"lo".to_owned()));
+    }
+}

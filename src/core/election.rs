@@ -1,0 +1,210 @@
+//! Whose plan counts: the term that this node follows, and when it begins one of its own.
+//!
+//! A node leaves its leader only once that one is past: silent for deadtime, gone, or in another term. Under
+//! `ignore` the first node by name of those in contact leads, so that two partitions that meet agree at once.
+
+use crate::core::Core;
+use crate::core::event::Event;
+use crate::core::leader::Leadership;
+use crate::core::peer::Contact;
+use crate::core::settings::Policy;
+use crate::ids::{NodeName, PlanVersion, Term};
+use crate::wire::status::{Phase, Plan, Status};
+
+impl Core {
+    /// Follows another leader, or begins a term, where the present leader does not count any more.
+    pub(super) fn elect(&mut self) {
+        if let Some(term) = self.better_term() {
+            self.enter_term(term);
+        }
+        let candidate = self.candidate() == Some(&self.settings.local);
+        let leads = self.leadership.is_some();
+        let must_begin = if leads {
+            // Those in a later term whose leader is past follow only a still later one, be this node elected or not.
+            let contested = self.settings.policy == Policy::Majority || candidate;
+            contested && self.highest_term_in_contact() > self.term.as_ref()
+        } else {
+            candidate
+                && !self.leader_counts()
+                && self.knows_its_company()
+                && self.could_be_elected()
+        };
+        if must_begin {
+            self.begin_term();
+        }
+        self.tell_leader();
+    }
+
+    /// A leader that has lost its votes, even for a moment, has lost its term: others may have decided since, and what it
+    /// knows of them must never count again. The time is judged before the input, which could hide the lapse.
+    pub(super) fn notice_lost_election(&mut self) {
+        if self.settings.policy == Policy::Ignore {
+            return;
+        }
+        let Some(leadership) = &self.leadership else {
+            return;
+        };
+        let lost = leadership.was_elected && !self.elected();
+        if lost || !self.could_be_elected() {
+            self.leave_term();
+        }
+    }
+
+    /// Follows nobody, and leads nobody, until the next election; what runs goes on.
+    pub(super) fn leave_term(&mut self) {
+        self.term = None;
+        self.plan = None;
+        self.leadership = None;
+    }
+
+    /// Whether enough voters are in contact; always so under `ignore`.
+    fn could_be_elected(&self) -> bool {
+        let deadtime = self.settings.deadtime;
+        let met = self
+            .peers
+            .values()
+            .filter(|p| p.in_contact(self.now, deadtime));
+        self.settings.policy == Policy::Ignore || met.count() + 1 >= self.settings.majority()
+    }
+
+    /// Whether the leader of the present term is there and still leads.
+    pub(super) fn leader_counts(&self) -> bool {
+        let Some(term) = &self.term else { return false };
+        if term.leader == self.settings.local {
+            return match self.settings.policy {
+                Policy::Majority => self.elected(),
+                Policy::Ignore => self.candidate() == Some(&self.settings.local),
+            };
+        }
+        let heard = self
+            .peers
+            .get(&term.leader)
+            .filter(|p| p.is_heard(self.now, self.settings.deadtime));
+        let leads = heard
+            .and_then(|p| p.current())
+            .is_some_and(|s| s.term.as_ref() == Some(term));
+        let wanted = match self.settings.policy {
+            Policy::Majority => true,
+            Policy::Ignore => self.candidate().is_none_or(|first| *first == term.leader),
+        };
+        leads && wanted
+    }
+
+    /// The first node by name, of this one and those in contact, that can lead.
+    fn candidate(&self) -> Option<&NodeName> {
+        let able = |s: &Status| s.voting && !s.report.leaving && s.phase != Phase::Gone;
+        let peers = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.in_contact(self.now, self.settings.deadtime));
+        let first = peers
+            .filter(|(_, p)| p.current().is_some_and(able))
+            .map(|(name, _)| name)
+            .next();
+        let local = Some(&self.settings.local).filter(|_| self.voting() && self.leaving.is_none());
+        first.into_iter().chain(local).min()
+    }
+
+    /// A later term of a leader that this node may follow.
+    fn better_term(&self) -> Option<Term> {
+        let follow_anyone = self.settings.policy == Policy::Majority && !self.leader_counts();
+        let wanted = match self.settings.policy {
+            Policy::Majority => self.term.as_ref().map(|t| &t.leader),
+            Policy::Ignore => self.candidate(),
+        };
+        let heard = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.is_heard(self.now, self.settings.deadtime));
+        heard
+            .filter(|(name, _)| follow_anyone || wanted == Some(*name))
+            .filter_map(|(name, peer)| {
+                let status = peer.current()?;
+                let term = status.term.as_ref()?;
+                (term.leader == *name && term.generation == status.generation).then_some(term)
+            })
+            .filter(|term| Some(*term) > self.term.as_ref())
+            .max()
+            .cloned()
+    }
+
+    /// Whether it is worth leading: somebody is there, or everybody had time to show up.
+    fn knows_its_company(&self) -> bool {
+        let awaited = self.peers.values().any(|p| p.contact == Contact::Unheard);
+        let met = self
+            .peers
+            .values()
+            .any(|p| p.in_contact(self.now, self.settings.deadtime));
+        met || !awaited
+    }
+
+    fn highest_term_in_contact(&self) -> Option<&Term> {
+        let peers = self
+            .peers
+            .values()
+            .filter(|p| p.in_contact(self.now, self.settings.deadtime));
+        peers.filter_map(|p| p.current()?.term.as_ref()).max()
+    }
+
+    fn term_number(&self) -> u64 {
+        self.term.as_ref().map_or(0, |t| t.number)
+    }
+
+    fn begin_term(&mut self) {
+        let number = self.term_seen.max(self.term_number()).saturating_add(1);
+        let term = Term {
+            number,
+            leader: self.settings.local.clone(),
+            generation: self.generation,
+        };
+        self.enter_term(term);
+        self.leadership = Some(Leadership::new());
+    }
+
+    fn enter_term(&mut self, term: Term) {
+        self.term_seen = self.term_seen.max(term.number);
+        self.term = Some(term);
+        self.plan = None;
+        self.leadership = None;
+    }
+
+    /// Takes over the newest plan of the leader, and readmits whom it readmits; true if it was a new one.
+    pub(super) fn follow(&mut self) -> bool {
+        let newer = self.leaders_plan().cloned();
+        let followed = newer.is_some();
+        if let Some(plan) = newer {
+            self.plan = Some(plan);
+        }
+        self.readmit();
+        followed
+    }
+
+    /// The plan in the leader's newest heartbeat, if this node does not follow it yet.
+    fn leaders_plan(&self) -> Option<&Plan> {
+        let term = self.term.as_ref()?;
+        let status = self.peers.get(&term.leader)?.current()?;
+        let known = self.plan.as_ref().map_or(PlanVersion(0), |p| p.version);
+        let plan = status.plan.as_ref()?;
+        (status.term.as_ref() == Some(term) && plan.version > known).then_some(plan)
+    }
+
+    fn readmit(&mut self) {
+        let (Some(plan), Some(term)) = (&self.plan, &self.term) else {
+            return;
+        };
+        let grace = self.now + self.settings.deadtime;
+        for (name, admission) in &plan.members {
+            if let Some(peer) = self.peers.get_mut(name) {
+                peer.readmit(term, *admission, grace);
+            }
+        }
+    }
+
+    fn tell_leader(&mut self) {
+        let leader = self.term.clone().filter(|_| self.leader_counts());
+        if leader != self.leader_told {
+            self.leader_told.clone_from(&leader);
+            self.event(Event::Leader { term: leader });
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What the cluster tells people: one closed list, each with what the journal, the bus and the client need.
+//!
+//! Identifiers, levels and texts are in `journal`; this is only what happened.
+
+use crate::ids::{Generation, GroupName, LinkId, NodeName, Term};
+use crate::wire::status::Phase;
+use std::time::Duration;
+
+/// One thing that people should know about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The daemon takes part now, in this life.
+    Starting {
+        /// Of this life.
+        generation: Generation,
+    },
+    /// Own phase changed.
+    LocalStatus {
+        /// The new one.
+        phase: Phase,
+    },
+    /// Groups rest on deadtime alone: no quorum, no fencing (told once at start).
+    SharedDataNotProtected,
+    /// A peer is heard on a link, for the first time or again.
+    LinkUp {
+        /// Whom.
+        peer: NodeName,
+        /// Where.
+        link: LinkId,
+    },
+    /// A peer has not been heard on a link for deadtime.
+    LinkDead {
+        /// Whom.
+        peer: NodeName,
+        /// Where.
+        link: LinkId,
+    },
+    /// A peer's phase changed.
+    PeerStatus {
+        /// Whose.
+        peer: NodeName,
+        /// The new one.
+        phase: Phase,
+    },
+    /// The gap between two heartbeats was longer than warntime.
+    LateHeartbeat {
+        /// Whose.
+        peer: NodeName,
+        /// The gap.
+        interval: Duration,
+        /// It was also longer than deadtime.
+        beyond_deadtime: bool,
+    },
+    /// A peer was silent on all links for deadtime.
+    PeerDead {
+        /// Who.
+        peer: NodeName,
+        /// The life that ended, if one was ever heard.
+        generation: Option<Generation>,
+    },
+    /// A peer is back with a new life.
+    PeerRestarted {
+        /// Who.
+        peer: NodeName,
+        /// The new life.
+        generation: Generation,
+    },
+    /// A peer that was dead is back in the same life: both sides may have run the same groups.
+    PeerReturnedAfterPartition {
+        /// Who.
+        peer: NodeName,
+        /// Its life, unchanged.
+        generation: Generation,
+        /// How long it was not heard.
+        silence: Duration,
+    },
+    /// A peer has stopped its groups and left.
+    PeerLeft {
+        /// Who.
+        peer: NodeName,
+    },
+    /// We hear a peer that does not hear us.
+    NotHeardBy {
+        /// Who does not hear us.
+        peer: NodeName,
+    },
+    /// A peer's configuration differs from ours in what must be equal.
+    ConfigDiffers {
+        /// Whose.
+        peer: NodeName,
+    },
+    /// A peer runs with a generation of ours that is newer than this life: our state was lost or copied.
+    GenerationStale {
+        /// Who remembers it.
+        peer: NodeName,
+        /// What it remembers.
+        remembered: Generation,
+    },
+    /// Who leads has changed.
+    Leader {
+        /// The new term; none while there is no leader.
+        term: Option<Term>,
+    },
+    /// The cluster has a majority again, as far as this node can tell.
+    QuorumGained,
+    /// It has not.
+    QuorumLost,
+    /// This node's lease has run out while it ran groups: it stops them at once.
+    LeaseLost,
+    /// This node stood still for longer than its lease.
+    StoodStill {
+        /// For how long.
+        pause: Duration,
+    },
+    /// A node's groups are being taken over.
+    TakingOver {
+        /// Whose.
+        peer: NodeName,
+        /// Which group.
+        group: GroupName,
+    },
+    /// A start of a group begins here.
+    GroupStarting {
+        /// Which group.
+        group: GroupName,
+    },
+    /// A group runs here now.
+    GroupStarted {
+        /// Which group.
+        group: GroupName,
+        /// How long the start took.
+        duration: Duration,
+    },
+    /// A stop of a group begins here.
+    GroupStopping {
+        /// Which group.
+        group: GroupName,
+    },
+    /// A group is stopped here now.
+    GroupStopped {
+        /// Which group.
+        group: GroupName,
+        /// How long the stop took.
+        duration: Duration,
+    },
+    /// A group did not start here, or failed while it ran.
+    GroupFailed {
+        /// Which group.
+        group: GroupName,
+        /// Which of its resources.
+        resource: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// A stop failed here: the group runs nowhere else until a person has cleared it.
+    GroupBlocked {
+        /// Which group.
+        group: GroupName,
+        /// Which of its resources.
+        resource: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// No member can run a group.
+    GroupHasNoNode {
+        /// Which group.
+        group: GroupName,
+    },
+    /// Two nodes ran a group at the same time; this one goes on with it.
+    DoubleOwner {
+        /// Which group.
+        group: GroupName,
+        /// Who keeps it.
+        kept_by: NodeName,
+        /// Who must stop it.
+        stopped_on: NodeName,
+    },
+    /// The leader gave a group a new owner.
+    GroupPlanned {
+        /// Which group.
+        group: GroupName,
+        /// Its owner; none while it must run nowhere.
+        owner: Option<NodeName>,
+        /// Why there.
+        reason: &'static str,
+    },
+    /// A node was asked to run nothing.
+    StandbyEntered {
+        /// Which node.
+        node: NodeName,
+    },
+    /// A node takes part again.
+    StandbyLeft {
+        /// Which node.
+        node: NodeName,
+    },
+    /// A person's move of a group was accepted.
+    MoveRequested {
+        /// Which group.
+        group: GroupName,
+        /// Where to.
+        node: NodeName,
+    },
+    /// The daemon hands over its groups to leave.
+    ShutdownStarted,
+    /// Everything is stopped here.
+    ShutdownComplete,
+}

@@ -1,0 +1,81 @@
+//! One group on this node: what was ordered, what became of it.
+
+use crate::core::io::Urgency;
+use crate::core::time::Instant;
+use crate::ids::RequestId;
+use crate::wire::status::{GroupReport, GroupState};
+
+/// State of a group here, with the data that belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Found at start: an earlier life may have left something behind; a stop is to be ordered first.
+    Leftover,
+    /// Nothing runs.
+    Stopped,
+    /// A start was ordered.
+    Starting { order: RequestId, since: Instant },
+    /// Everything runs.
+    Started,
+    /// A stop was ordered.
+    Stopping {
+        order: RequestId,
+        since: Instant,
+        urgency: Urgency,
+    },
+    /// A stop failed.
+    Blocked,
+}
+
+/// One group on this node.
+#[derive(Debug, Clone)]
+pub(super) struct LocalGroup {
+    pub(super) activity: Activity,
+    pub(super) failures: u32,
+    pub(super) pinned: bool,
+}
+
+impl LocalGroup {
+    /// As it is when a life begins.
+    pub(super) fn at_start() -> Self {
+        Self {
+            activity: Activity::Leftover,
+            failures: 0,
+            pinned: false,
+        }
+    }
+
+    /// Its state in the words of a report.
+    pub(super) fn state(&self) -> GroupState {
+        match self.activity {
+            Activity::Leftover | Activity::Stopping { .. } => GroupState::Stopping,
+            Activity::Stopped => GroupState::Stopped,
+            Activity::Starting { .. } => GroupState::Starting,
+            Activity::Started => GroupState::Started,
+            Activity::Blocked => GroupState::Blocked,
+        }
+    }
+
+    /// What the leader is told.
+    pub(super) fn report(&self) -> GroupReport {
+        GroupReport {
+            state: self.state(),
+            failures: self.failures,
+            pinned: self.pinned,
+        }
+    }
+
+    /// Whether `order` is the one that is under way.
+    pub(super) fn awaits(&self, answered: Option<RequestId>) -> bool {
+        match self.activity {
+            Activity::Starting { order, .. } | Activity::Stopping { order, .. } => {
+                answered == Some(order)
+            }
+            Activity::Leftover | Activity::Stopped | Activity::Started | Activity::Blocked => false,
+        }
+    }
+
+    /// Whether something of it may run here.
+    pub(super) fn may_run(&self) -> bool {
+        self.activity != Activity::Stopped
+    }
+}

@@ -1,0 +1,177 @@
+//! What goes into the core and what comes out of it.
+
+use crate::core::event::Event;
+use crate::core::time::Instant;
+use crate::ids::{Generation, GroupName, LinkId, NodeName, RequestId};
+use crate::wire::status::{Refusal, Status};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The deadline that the core named has come, or the node had nothing else to say.
+    Tick,
+    /// A heartbeat that has passed authentication.
+    Message {
+        /// On which link it came.
+        link: LinkId,
+        /// What it says.
+        status: Box<Status>,
+    },
+    /// A driver has finished, or found on its own, something about a group.
+    Group {
+        /// Which group.
+        group: GroupName,
+        /// The order that this answers; `None` for what happened by itself.
+        order: Option<RequestId>,
+        /// What happened.
+        outcome: GroupOutcome,
+    },
+    /// A person asks for something; answered by [`Output::Reply`] with the same id.
+    Request {
+        /// Chosen by the caller, unique in this life.
+        id: RequestId,
+        /// What is asked for.
+        request: Request,
+    },
+    /// The daemon was asked to stop (SIGTERM): hand over, then leave.
+    Shutdown,
+}
+
+/// How an order about a group ended, or what became of a group by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupOutcome {
+    /// All resources run.
+    Started,
+    /// A resource did not start; what had been started was stopped again.
+    StartFailed {
+        /// Identifier of the resource.
+        resource: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// Nothing of the group runs here any more.
+    Stopped,
+    /// A resource did not stop: parts of the group may still run.
+    StopFailed {
+        /// Identifier of the resource.
+        resource: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// A resource of a started group has ended or vanished by itself. The rest still runs.
+    Failed {
+        /// Identifier of the resource.
+        resource: String,
+        /// What the driver said.
+        reason: String,
+    },
+}
+
+/// What a person can ask of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Give up groups of this node.
+    Standby(Scope),
+    /// Take part again.
+    Online,
+    /// Run a group on a given node.
+    Move {
+        /// Which group.
+        group: GroupName,
+        /// Its new owner.
+        node: NodeName,
+    },
+    /// Forget failures and a failed stop of a group on this node; a person has repaired it.
+    Clear(GroupName),
+}
+
+/// Which groups of this node a standby gives up, as Heartbeat's `hb_standby` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything, and nothing comes back before `Online`.
+    All,
+    /// Once: the groups that prefer this node.
+    Local,
+    /// Once: the groups that prefer another node.
+    Foreign,
+    /// Once: the groups that prefer another node (Heartbeat's name for it after a failback was held back).
+    Failback,
+}
+
+/// What the core wants done, in this order.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Send this on all links.
+    Send(Box<Status>),
+    /// Start a group: left to right.
+    StartGroup {
+        /// Which group.
+        group: GroupName,
+        /// Repeated in the driver's answer.
+        order: RequestId,
+    },
+    /// Stop a group: right to left. Also ends a start that is under way.
+    StopGroup {
+        /// Which group.
+        group: GroupName,
+        /// Repeated in the driver's answer.
+        order: RequestId,
+        /// How much haste.
+        urgency: Urgency,
+    },
+    /// Tell the neighbours once more where the group's addresses are.
+    Announce(GroupName),
+    /// Tell people.
+    Event(Event),
+    /// Store this before anything that follows.
+    Persist(Persistent),
+    /// A person's request is done, or refused.
+    Reply {
+        /// Whose.
+        id: RequestId,
+        /// Done, or why not.
+        result: Result<(), Refusal>,
+    },
+    /// This life has ended: everything is stopped and the peers were told.
+    Exit,
+}
+
+/// How much haste a stop needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// In order, each resource in its own time.
+    Orderly,
+    /// The lease has run out: addresses first, and at once, then the rest.
+    LeaseLost,
+}
+
+/// What survives a restart of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Persistent {
+    /// The life that stored it.
+    pub generation: Generation,
+    /// A person asked this node to run nothing.
+    pub standby: bool,
+}
+
+/// Up to when this node may run groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lease {
+    /// Not at all now.
+    None,
+    /// Up to this point.
+    Until(Instant),
+    /// As long as it likes: a cluster of one.
+    Unlimited,
+}
+
+impl Lease {
+    /// Whether groups may run at `now`.
+    pub fn holds(self, now: Instant) -> bool {
+        match self {
+            Self::None => false,
+            Self::Until(end) => now < end,
+            Self::Unlimited => true,
+        }
+    }
+}

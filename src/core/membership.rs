@@ -1,0 +1,335 @@
+//! Who is heard: messages in, late and dead peers, links, and the pause of this node itself.
+
+use crate::core::Core;
+use crate::core::event::Event;
+use crate::core::io::Output;
+use crate::core::leader;
+use crate::core::peer::{Contact, Death, Freshness, Peer, names};
+use crate::core::rules::{BrokenRule, lengthened, shortened};
+use crate::core::settings::Policy;
+use crate::core::time::Instant;
+use crate::ids::{Generation, GroupName, LinkId, NodeName, Sequence};
+use crate::wire::status::{GroupState, Phase, Status, Wish};
+
+impl Core {
+    /// A turn that comes much too late means that this node stood still: the others may have replaced it.
+    pub(super) fn notice_pause(&mut self, before: Instant) {
+        if self.settings.standalone() || self.last_sent.is_none() {
+            return;
+        }
+        let pause = self.now.since(before);
+        if pause >= shortened(self.settings.deadtime) {
+            self.event(Event::StoodStill { pause });
+            self.forget_everybody();
+        } else if pause > 2 * self.settings.keepalive {
+            // What they said meanwhile may still wait in our queue.
+            let grace = self.now + self.settings.keepalive;
+            self.peers
+                .values_mut()
+                .for_each(|peer| peer.extend_grace(grace));
+        }
+    }
+
+    /// Everything heard is too old to act on: release, and ask afterwards.
+    fn forget_everybody(&mut self) {
+        let grace = self.now + self.settings.deadtime;
+        self.peers
+            .values_mut()
+            .for_each(|peer| peer.forget_contact(grace));
+        self.leave_term();
+        self.release_all();
+    }
+
+    /// Takes in a message; foreign ones count as stale.
+    pub(super) fn handle_message(&mut self, link: LinkId, status: Box<Status>) -> Freshness {
+        if status.cluster != self.settings.cluster {
+            return Freshness::Stale;
+        }
+        self.check_remembered(&status);
+        let name = status.node.clone();
+        let Some(peer) = self.peers.get_mut(&name) else {
+            return Freshness::Stale;
+        };
+        let freshness = peer.judge(&status, (&self.settings.local, self.generation));
+        // One that does not hear us yet is answered at once: what it echoes may have waited in a queue.
+        let deaf = !peer.hears_us(self.now, self.settings.deadtime);
+        self.answer_now |= deaf && freshness != Freshness::Stale;
+        let local = (&self.settings.local, self.generation);
+        if names(&status, local) && peer.note_link(link, &status, self.now) {
+            self.event(Event::LinkUp {
+                peer: name.clone(),
+                link,
+            });
+        }
+        if freshness == Freshness::Verified {
+            self.note_life(&name, &status);
+            self.note_words(&name, &status);
+            let own = (&self.settings.local, self.settings.deadtime);
+            if let Some(peer) = self.peers.get_mut(&name) {
+                peer.accept(status, self.now, &self.sent, own);
+            }
+            self.note_departure(&name);
+        }
+        freshness
+    }
+
+    /// What a verified message says about the peer's life, compared with what we thought.
+    fn note_life(&mut self, name: &NodeName, status: &Status) {
+        let now = self.now;
+        let version = self.plan.as_ref().map(|p| p.version).unwrap_or_default();
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        let known = peer.status.as_ref().map(|s| s.generation);
+        let silence = peer.last_heard.map(|at| now.since(at));
+        let mut events = Vec::new();
+        match &mut peer.contact {
+            Contact::Dead(death) if !death.heard_again => {
+                death.heard_again = true;
+                if death.generation == status.generation {
+                    let silence = silence.unwrap_or_default();
+                    let generation = status.generation;
+                    events.push(Event::PeerReturnedAfterPartition {
+                        peer: name.clone(),
+                        generation,
+                        silence,
+                    });
+                }
+            }
+            Contact::Left(generation) if *generation != status.generation => {
+                // The leader may count it as dead by our word, so it comes back as the dead do.
+                peer.contact = Contact::Dead(Death {
+                    generation: *generation,
+                    term: self.term.clone(),
+                    version,
+                    heard_again: true,
+                });
+            }
+            Contact::Dead(_) | Contact::Alive | Contact::Left(_) => {}
+            Contact::Unheard => {
+                peer.contact = Contact::Alive;
+                peer.end_grace(now);
+            }
+        }
+        if let Some(silence) = silence
+            && silence > self.settings.warntime
+            && known == Some(status.generation)
+        {
+            let beyond_deadtime = silence > self.settings.deadtime;
+            events.push(Event::LateHeartbeat {
+                peer: name.clone(),
+                interval: silence,
+                beyond_deadtime,
+            });
+        }
+        if known.is_some_and(|known| known != status.generation) {
+            events.push(Event::PeerRestarted {
+                peer: name.clone(),
+                generation: status.generation,
+            });
+        }
+        let phase = peer.status.as_ref().map(|s| s.phase);
+        if phase != Some(status.phase) || known != Some(status.generation) {
+            events.push(Event::PeerStatus {
+                peer: name.clone(),
+                phase: status.phase,
+            });
+        }
+        if status.config_hash != self.settings.config_hash
+            && peer.differs_told != Some(status.generation)
+        {
+            peer.differs_told = Some(status.generation);
+            events.push(Event::ConfigDiffers { peer: name.clone() });
+        }
+        self.events(events);
+    }
+
+    /// What a verified message says that concerns us beyond its sender's own state.
+    fn note_words(&mut self, name: &NodeName, status: &Status) {
+        if let Some(term) = &status.term {
+            self.term_seen = self.term_seen.max(term.number);
+        }
+        for group in self.settings.groups.keys() {
+            let state = status
+                .report
+                .groups
+                .get(group)
+                .map(|g| g.state)
+                .unwrap_or_default();
+            let claim = (group.clone(), name.clone());
+            if state == GroupState::Blocked {
+                self.blocked_elsewhere.insert(claim);
+            } else {
+                self.blocked_elsewhere.remove(&claim);
+            }
+        }
+        self.note_double_owner(name, status);
+        self.note_double_owner_end(name, status);
+        let before = self.peers.get(name).and_then(|p| p.status.as_ref());
+        let seen = before
+            .is_some_and(|s| s.generation == status.generation && s.request == status.request);
+        if !seen && let Some(Wish::Clear { group }) = status.request.as_ref().map(|r| &r.wish) {
+            let group = group.clone();
+            self.clear(&group);
+        }
+    }
+
+    /// Two nodes run a group: what the classic policy cannot prevent must at least be told.
+    fn note_double_owner(&mut self, name: &NodeName, status: &Status) {
+        let runs_in = |s: &Status, group: &GroupName| {
+            let state = s.report.groups.get(group).map(|g| g.state);
+            state.is_some_and(leader::runs)
+        };
+        let before = self.peers.get(name).and_then(|p| p.status.as_deref());
+        let mut events = Vec::new();
+        for (group, local) in &self.groups {
+            let known = before.is_some_and(|s| runs_in(s, group));
+            if local.state() != GroupState::Started || known || !runs_in(status, group) {
+                continue;
+            }
+            let listed = self.settings.groups.get(group).map(|g| g.nodes.as_slice());
+            let first = listed
+                .unwrap_or_default()
+                .iter()
+                .find(|n| **n == self.settings.local || *n == name);
+            let kept_by = self.planned_owner(group).or(first).unwrap_or(name).clone();
+            let stopped_on = if kept_by == *name {
+                self.settings.local.clone()
+            } else {
+                name.clone()
+            };
+            events.push(Event::DoubleOwner {
+                group: group.clone(),
+                kept_by,
+                stopped_on,
+            });
+        }
+        self.events(events);
+    }
+
+    /// Another owner of a group of ours is gone: the neighbours must learn anew where its addresses are.
+    fn note_double_owner_end(&mut self, name: &NodeName, status: &Status) {
+        let runs = |s: &Status, group: &GroupName| {
+            s.report
+                .groups
+                .get(group)
+                .is_some_and(|g| g.state != GroupState::Stopped)
+        };
+        let before = self.peers.get(name).and_then(|p| p.status.as_deref());
+        let ended: Vec<_> = self
+            .groups
+            .iter()
+            .filter(|(_, local)| local.state() == GroupState::Started)
+            .filter(|(group, _)| before.is_some_and(|s| runs(s, group)) && !runs(status, group))
+            .map(|(group, _)| group.clone())
+            .collect();
+        self.outputs.extend(ended.into_iter().map(Output::Announce));
+    }
+
+    fn note_departure(&mut self, name: &NodeName) {
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        if let Some(status) = &peer.status
+            && status.phase == Phase::Gone
+            && peer.contact != Contact::Left(status.generation)
+        {
+            peer.contact = Contact::Left(status.generation);
+            self.event(Event::PeerLeft { peer: name.clone() });
+        }
+    }
+
+    /// A peer that knows a later life of ours shows that our state was lost or copied: begin one after that.
+    fn check_remembered(&mut self, status: &Status) {
+        let Some(heard) = status.heard.get(&self.settings.local) else {
+            return;
+        };
+        let remembered = heard.generation;
+        if remembered <= self.generation || !self.peers.contains_key(&status.node) {
+            return;
+        }
+        self.event(Event::GenerationStale {
+            peer: status.node.clone(),
+            remembered,
+        });
+        self.generation = remembered.next();
+        self.sequence = Sequence(0);
+        self.sent.clear();
+        self.started = self.now;
+        self.persist();
+        self.forget_everybody();
+    }
+
+    /// Declares late and dead what has been silent for too long.
+    pub(super) fn expire(&mut self) {
+        let (now, deadtime) = (self.now, self.settings.deadtime);
+        let version = self.plan.as_ref().map(|p| p.version).unwrap_or_default();
+        let mut events = Vec::new();
+        for (name, peer) in &mut self.peers {
+            for link in peer.expire_links(now, deadtime) {
+                events.push(Event::LinkDead {
+                    peer: name.clone(),
+                    link,
+                });
+            }
+            if peer.death_due(deadtime).is_some_and(|due| now >= due) {
+                let known = peer.status.as_ref().map(|s| s.generation);
+                let generation = known.unwrap_or(Generation(0));
+                let death = Death {
+                    generation,
+                    term: self.term.clone(),
+                    version,
+                    heard_again: false,
+                };
+                peer.contact = Contact::Dead(death);
+                events.push(Event::PeerDead {
+                    peer: name.clone(),
+                    generation: known,
+                });
+            }
+            note_silence_after_return(peer, now, deadtime);
+            note_deafness(name, peer, now, deadtime, &mut events);
+        }
+        self.events(events);
+    }
+
+    /// Whether this node's votes and promises count: not while it may have forgotten those of an earlier life.
+    pub(super) fn voting(&self) -> bool {
+        self.now >= self.votes_from()
+    }
+
+    /// From when on they count.
+    pub(super) fn votes_from(&self) -> Instant {
+        let silent = match self.settings.policy {
+            Policy::Majority
+                if !self.settings.standalone() && !self.broken(BrokenRule::VotesAtOnce) =>
+            {
+                lengthened(self.settings.deadtime)
+            }
+            Policy::Majority | Policy::Ignore => std::time::Duration::ZERO,
+        };
+        self.started + silent
+    }
+}
+
+/// A dead peer that came back and fell silent again before it was readmitted is simply dead.
+fn note_silence_after_return(peer: &mut Peer, now: Instant, deadtime: std::time::Duration) {
+    let heard = peer.is_heard(now, deadtime);
+    if let Contact::Dead(death) = &mut peer.contact {
+        death.heard_again &= heard;
+    }
+}
+
+fn note_deafness(
+    name: &NodeName,
+    peer: &mut Peer,
+    now: Instant,
+    deadtime: std::time::Duration,
+    events: &mut Vec<Event>,
+) {
+    let deaf = peer.is_heard(now, deadtime) && !peer.hears_us(now, deadtime);
+    if deaf && peer.deaf_since.is_none() {
+        events.push(Event::NotHeardBy { peer: name.clone() });
+    }
+    peer.deaf_since = deaf.then(|| peer.deaf_since.unwrap_or(now));
+}

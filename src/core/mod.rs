@@ -1,0 +1,280 @@
+//! The cluster's mind: membership, leadership, leases, placement. Pure: no clock, no socket, no randomness.
+//!
+//! Each file is one concern of [`Core`]: `membership` (who is heard), `election` (whose plan counts), `leader` and
+//! `plan` (who shall run what), `lease` (may we run anything), `duty` (what runs here), `request` (what a person
+//! wants), `report` (what we tell the others), `view` (what we show).
+
+pub mod event;
+pub mod io;
+pub mod rules;
+pub mod settings;
+pub mod time;
+pub mod view;
+
+mod duty;
+mod election;
+mod group;
+mod leader;
+mod lease;
+mod membership;
+mod peer;
+mod plan;
+mod report;
+mod request;
+mod sent;
+
+pub use io::{GroupOutcome, Input, Lease, Output, Persistent, Request, Scope, Urgency};
+pub use rules::BrokenRule;
+pub use settings::{GroupSettings, NodeSettings, Policy, Settings};
+pub use time::Instant;
+
+use crate::core::event::Event;
+use crate::core::group::LocalGroup;
+use crate::core::leader::Leadership;
+use crate::core::peer::{Freshness, Peer};
+use crate::core::request::Requests;
+use crate::core::sent::SentLog;
+use crate::core::view::Watched;
+use crate::ids::{Generation, GroupName, NodeName, RequestId, Sequence, Term};
+use crate::wire::status::{Phase, Plan, Status};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most rounds of planning and acting in one turn; a plan settles in two or three.
+const ROUNDS_MAX: usize = 8;
+
+/// One node's mind, as a state machine without input and output of its own.
+///
+/// [`Core::handle`] takes one input and returns all that is to be done about it, in order; carry out the whole list
+/// before the next call. `now` must not go back (an earlier one is taken as the latest seen). Call it with
+/// [`Input::Tick`] at [`Core::next_deadline`]; a late call is safe: what a node that stood still must give up, it
+/// gives up first. [`Core::view`], [`Core::lease`] and [`Core::next_deadline`] are mere getters. No call has an
+/// effect outside, none fails and none panics on what comes from outside.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    generation: Generation,
+    standby: bool,
+    started: Instant,
+    now: Instant,
+    phase: Phase,
+    peers: BTreeMap<NodeName, Peer>,
+    term: Option<Term>,
+    /// Highest term number seen, so that a new one is higher.
+    term_seen: u64,
+    /// The plan of `term` that this node follows.
+    plan: Option<Plan>,
+    /// The leader that people were told of.
+    leader_told: Option<Term>,
+    leadership: Option<Leadership>,
+    groups: BTreeMap<GroupName, LocalGroup>,
+    /// Failed stops that others reported: where a group may still run.
+    blocked_elsewhere: BTreeSet<(GroupName, NodeName)>,
+    lease: Lease,
+    sequence: Sequence,
+    sent: SentLog,
+    last_sent: Option<(Instant, Box<Status>)>,
+    /// A peer needs to hear from us before the next heartbeat is due.
+    answer_now: bool,
+    next_order: RequestId,
+    requests: Requests,
+    leaving: Option<Leaving>,
+    watched: BTreeMap<GroupName, Watched>,
+    broken: BTreeSet<BrokenRule>,
+    outputs: Vec<Output>,
+}
+
+/// How far a node that leaves has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Leaving {
+    since: Instant,
+    /// Since when it runs nothing any more.
+    empty_since: Option<Instant>,
+}
+
+impl Core {
+    /// A node at the start of a life. `persistent.generation` is the one of this life, stored already.
+    pub fn new(settings: Settings, persistent: Persistent, now: Instant) -> Self {
+        let grace = now + settings.initdead;
+        let others = settings
+            .nodes
+            .keys()
+            .filter(|name| **name != settings.local);
+        let peers = others
+            .map(|name| (name.clone(), Peer::unheard(grace)))
+            .collect();
+        let groups = settings
+            .groups
+            .keys()
+            .map(|name| (name.clone(), LocalGroup::at_start()))
+            .collect();
+        Self {
+            generation: persistent.generation,
+            standby: persistent.standby,
+            started: now,
+            now,
+            phase: Phase::Init,
+            peers,
+            term: None,
+            term_seen: 0,
+            plan: None,
+            leader_told: None,
+            leadership: None,
+            groups,
+            blocked_elsewhere: BTreeSet::new(),
+            lease: Lease::None,
+            sequence: Sequence(0),
+            sent: SentLog::default(),
+            last_sent: None,
+            answer_now: false,
+            next_order: RequestId(0),
+            requests: Requests::default(),
+            leaving: None,
+            watched: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            outputs: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Takes one input and says what is to be done.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
+        if self.phase == Phase::Gone {
+            return Vec::new();
+        }
+        let before = self.now;
+        self.now = now.max(before);
+        // What a driver has done is so, whatever must be given up since; other inputs meet a node that knows.
+        let outcome = matches!(input, Input::Group { .. });
+        if !outcome {
+            self.notice_absence(before);
+        }
+        match input {
+            Input::Tick => {}
+            Input::Message { link, status } => {
+                let freshness = self.handle_message(link, status);
+                // Each link brings its own copy: only the first one gives cause to think anything over.
+                if freshness == Freshness::Stale && !self.is_due(before) {
+                    return std::mem::take(&mut self.outputs);
+                }
+            }
+            Input::Group {
+                group,
+                order,
+                outcome,
+            } => self.handle_outcome(&group, order, outcome),
+            Input::Request { id, request } => self.handle_request(id, request),
+            Input::Shutdown => self.handle_shutdown(),
+        }
+        if outcome {
+            self.notice_absence(before);
+        }
+        self.settle();
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Gives up at once what the time since the turn at `before` has cost.
+    fn notice_absence(&mut self, before: Instant) {
+        self.notice_pause(before);
+        self.notice_lapse();
+        self.notice_lost_election();
+    }
+
+    /// Brings everything in line with what is known now; each step looks at the state only, never at the input.
+    fn settle(&mut self) {
+        self.expire();
+        self.elect();
+        self.renew_lease();
+        for _ in 0..ROUNDS_MAX {
+            let planned = self.lead();
+            let followed = self.follow();
+            self.do_duty();
+            if !planned && !followed {
+                break;
+            }
+        }
+        self.progress_requests();
+        self.advance_phase();
+        self.watch_groups();
+        self.send_if_due();
+        self.leave_if_done();
+    }
+
+    /// When [`Core::handle`] wants to be called at the latest; none after the end of this life.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadline_after(self.now)
+    }
+
+    /// Whether a deadline has come since the turn at `before`.
+    fn is_due(&self, before: Instant) -> bool {
+        !self.outputs.is_empty() || self.deadline_after(before).is_some_and(|t| t <= self.now)
+    }
+
+    fn deadline_after(&self, start: Instant) -> Option<Instant> {
+        if self.phase == Phase::Gone {
+            return None;
+        }
+        let deadtime = self.settings.deadtime;
+        let heartbeat = self
+            .last_sent
+            .as_ref()
+            .map_or(start, |(at, _)| *at + self.settings.keepalive);
+        let deaths = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.death_due(deadtime))
+            .min();
+        let lease = match self.lease {
+            Lease::Until(end) => Some(end),
+            Lease::None | Lease::Unlimited => None,
+        };
+        let certain = self
+            .leadership
+            .as_ref()
+            .and_then(|l| l.next_deadline(self.stop_margin()));
+        let voting = Some(self.votes_from());
+        [Some(heartbeat), deaths, lease, certain, voting]
+            .into_iter()
+            .flatten()
+            .filter(|t| *t > start)
+            .min()
+    }
+
+    /// Up to when this node may run groups. Drivers look at it before each step that acquires something.
+    pub fn lease(&self) -> Lease {
+        self.lease
+    }
+
+    /// This life.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Test only: breaks a safety rule from now on, so that a test can show that the rule is needed.
+    pub fn break_rule(&mut self, rule: BrokenRule) {
+        self.broken.insert(rule);
+    }
+
+    fn broken(&self, rule: BrokenRule) -> bool {
+        self.broken.contains(&rule)
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push(Output::Event(event));
+    }
+
+    fn events(&mut self, events: Vec<Event>) {
+        self.outputs.extend(events.into_iter().map(Output::Event));
+    }
+
+    fn persist(&mut self) {
+        self.outputs.push(Output::Persist(Persistent {
+            generation: self.generation,
+            standby: self.standby,
+        }));
+    }
+
+    fn order(&mut self) -> RequestId {
+        self.next_order = RequestId(self.next_order.0.saturating_add(1));
+        self.next_order
+    }
+}

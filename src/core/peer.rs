@@ -1,0 +1,296 @@
+//! What this node knows of one peer: whether it lives, what it last said, what it promised.
+//!
+//! A message counts fully only when it names this life of ours as heard (`verified`): a packet recorded before this
+//! life began cannot do that, so nothing replayed from an earlier life has an effect beyond the echo that we send.
+
+use crate::core::rules::shortened;
+use crate::core::sent::SentLog;
+use crate::core::time::Instant;
+use crate::ids::{Generation, LinkId, NodeName, PlanVersion, Sequence, Term};
+use crate::wire::status::{DeadReport, Heard, Phase, Status};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A late copy from a slower link still shows that the link works, if it is among this many newest messages.
+const LINK_WINDOW: u64 = 64;
+
+/// Whether the peer takes part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Contact {
+    /// Never heard in this life of ours.
+    Unheard,
+    /// Heard within deadtime.
+    Alive,
+    /// Declared dead: not acknowledged any more until the leader's plan readmits it.
+    Dead(Death),
+    /// It said itself that it has stopped everything and leaves.
+    Left(Generation),
+}
+
+/// What was true when a peer was declared dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Death {
+    /// Its life then; 0 if none was ever heard.
+    pub(super) generation: Generation,
+    /// The term and plan that we followed then: only a later plan readmits.
+    pub(super) term: Option<Term>,
+    pub(super) version: PlanVersion,
+    /// Heard again since.
+    pub(super) heard_again: bool,
+}
+
+/// One link on which the peer may be heard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PeerLink {
+    last: (Generation, Sequence),
+    heard_at: Instant,
+    pub(super) up: bool,
+}
+
+/// What a message turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// Older than what is known, or seen before: without effect.
+    Stale,
+    /// New, but without proof that it was made in this life of ours.
+    Unverified,
+    /// New, and made after the sender heard this life of ours.
+    Verified,
+}
+
+/// All that is known of one peer.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) contact: Contact,
+    /// The newest message of all: what we echo.
+    newest: Option<(Generation, Sequence)>,
+    /// That one was verified: only then may the echo be a promise, since only then does it put off the peer's death.
+    newest_verified: bool,
+    /// The newest verified message.
+    pub(super) status: Option<Box<Status>>,
+    /// When that came.
+    pub(super) last_heard: Option<Instant>,
+    /// Not to be declared dead before this.
+    grace: Instant,
+    /// The send time of our newest heartbeat that the peer has echoed.
+    echoed: Option<Instant>,
+    /// End of the newest promise that the peer gave us, by our clock.
+    promised_until: Option<Instant>,
+    /// Since when we hear the peer and it does not hear us; people were told of it.
+    pub(super) deaf_since: Option<Instant>,
+    /// We have told people that its configuration differs, for this life of it.
+    pub(super) differs_told: Option<Generation>,
+    pub(super) links: BTreeMap<LinkId, PeerLink>,
+}
+
+impl Peer {
+    /// A peer of which nothing is known; it is dead if still silent at `grace`.
+    pub(super) fn unheard(grace: Instant) -> Self {
+        Self {
+            contact: Contact::Unheard,
+            newest: None,
+            newest_verified: false,
+            status: None,
+            last_heard: None,
+            grace,
+            echoed: None,
+            promised_until: None,
+            deaf_since: None,
+            differs_told: None,
+            links: BTreeMap::new(),
+        }
+    }
+
+    /// Judges a message by its numbers and takes note of it for the echo.
+    pub(super) fn judge(&mut self, status: &Status, local: (&NodeName, Generation)) -> Freshness {
+        let numbers = (status.generation, status.sequence);
+        if self.newest.is_some_and(|newest| numbers <= newest) {
+            return Freshness::Stale;
+        }
+        self.newest = Some(numbers);
+        let names_us = names(status, local);
+        self.newest_verified = names_us;
+        if names_us {
+            Freshness::Verified
+        } else {
+            Freshness::Unverified
+        }
+    }
+
+    /// Takes a verified message as the peer's present state.
+    pub(super) fn accept(
+        &mut self,
+        status: Box<Status>,
+        now: Instant,
+        sent: &SentLog,
+        own: (&NodeName, Duration),
+    ) {
+        if let Some(heard) = status.heard.get(own.0)
+            && let Some(at) = sent.time_of(heard.sequence)
+        {
+            self.echoed = self.echoed.max(Some(at));
+            if heard.promise && status.phase != Phase::Gone {
+                let until = at + shortened(status.deadtime.min(own.1));
+                self.promised_until = self.promised_until.max(Some(until));
+            }
+        }
+        self.last_heard = Some(now);
+        self.status = Some(status);
+    }
+
+    /// Notes on which link a message came; true where the link is up only now.
+    pub(super) fn note_link(&mut self, link: LinkId, status: &Status, now: Instant) -> bool {
+        let numbers = (status.generation, status.sequence);
+        let recent = self.newest.is_none_or(|(generation, sequence)| {
+            generation == numbers.0 && sequence.0.saturating_sub(numbers.1.0) <= LINK_WINDOW
+        });
+        if !recent
+            || self
+                .links
+                .get(&link)
+                .is_some_and(|known| numbers <= known.last)
+        {
+            return false;
+        }
+        let entry = PeerLink {
+            last: numbers,
+            heard_at: now,
+            up: true,
+        };
+        !self
+            .links
+            .insert(link, entry)
+            .is_some_and(|before| before.up)
+    }
+
+    /// Links that have been silent for `deadtime` and were up until now.
+    pub(super) fn expire_links(&mut self, now: Instant, deadtime: Duration) -> Vec<LinkId> {
+        let mut expired = Vec::new();
+        for (id, link) in &mut self.links {
+            if link.up && now >= (link.heard_at + deadtime).max(self.grace) {
+                link.up = false;
+                expired.push(*id);
+            }
+        }
+        expired
+    }
+
+    /// When the peer is dead unless it is heard before; none where it is dead or gone already.
+    pub(super) fn death_due(&self, deadtime: Duration) -> Option<Instant> {
+        match self.contact {
+            Contact::Unheard => Some(self.grace),
+            Contact::Alive => Some(
+                self.last_heard
+                    .map_or(self.grace, |t| (t + deadtime).max(self.grace)),
+            ),
+            Contact::Dead(_) | Contact::Left(_) => None,
+        }
+    }
+
+    /// Gives the peer time up to `until`, since we may have been the ones who did not listen.
+    pub(super) fn extend_grace(&mut self, until: Instant) {
+        self.grace = self.grace.max(until);
+    }
+
+    /// It was heard: from now on its silence is judged by deadtime alone.
+    pub(super) fn end_grace(&mut self, now: Instant) {
+        self.grace = now;
+    }
+
+    /// We stood still: what we know is old, and what the peer promised is past.
+    pub(super) fn forget_contact(&mut self, grace: Instant) {
+        self.echoed = None;
+        self.promised_until = None;
+        self.extend_grace(grace);
+    }
+
+    /// Both hear each other: it was heard within deadtime, and it has heard what we sent within deadtime.
+    pub(super) fn in_contact(&self, now: Instant, deadtime: Duration) -> bool {
+        self.hears_us(now, deadtime) && self.is_heard(now, deadtime)
+    }
+
+    /// It was heard within deadtime.
+    pub(super) fn is_heard(&self, now: Instant, deadtime: Duration) -> bool {
+        !matches!(self.contact, Contact::Left(_))
+            && self.last_heard.is_some_and(|t| now < t + deadtime)
+    }
+
+    /// It has echoed what we sent within deadtime.
+    pub(super) fn hears_us(&self, now: Instant, deadtime: Duration) -> bool {
+        self.echoed.is_some_and(|t| now < t + deadtime)
+    }
+
+    /// It has echoed what we sent at `since` or later.
+    pub(super) fn has_heard_since(&self, since: Instant) -> bool {
+        self.echoed.is_some_and(|t| t >= since)
+    }
+
+    /// Up to when it takes no part in declaring us dead.
+    pub(super) fn promised_until(&self) -> Option<Instant> {
+        self.promised_until
+    }
+
+    /// Its newest verified message, if the peer has not left.
+    pub(super) fn current(&self) -> Option<&Status> {
+        match self.contact {
+            Contact::Left(_) => None,
+            Contact::Unheard | Contact::Alive | Contact::Dead(_) => self.status.as_deref(),
+        }
+    }
+
+    /// The entry for it in our own heartbeat; `voting` says whether we may promise anything.
+    pub(super) fn echo(&self, voting: bool, death_is_promise: bool) -> Option<Heard> {
+        let (generation, sequence) = self.newest?;
+        let alive = self.contact == Contact::Alive
+            || (!death_is_promise && matches!(self.contact, Contact::Dead(_)));
+        Some(Heard {
+            generation,
+            sequence,
+            promise: voting && alive && self.newest_verified,
+        })
+    }
+
+    /// Its newest life, verified or not.
+    pub(super) fn newest_generation(&self) -> Option<Generation> {
+        self.newest.map(|(generation, _)| generation)
+    }
+
+    /// What to tell the leader of its death, if it is dead to us or has left: a leader that came later cannot know.
+    pub(super) fn dead_report(&self) -> Option<DeadReport> {
+        match &self.contact {
+            Contact::Dead(death) => Some(DeadReport {
+                generation: death.generation,
+                heard_again: death.heard_again,
+            }),
+            Contact::Left(generation) => Some(DeadReport {
+                generation: *generation,
+                heard_again: false,
+            }),
+            Contact::Unheard | Contact::Alive => None,
+        }
+    }
+
+    /// Lives again for us, with `grace` to be heard, if `term` and `admission` are later than its death.
+    pub(super) fn readmit(&mut self, term: &Term, admission: PlanVersion, grace: Instant) -> bool {
+        let Contact::Dead(death) = &self.contact else {
+            return false;
+        };
+        let later = match &death.term {
+            None => true,
+            Some(at) => term > at || (term == at && admission > death.version),
+        };
+        if later {
+            self.contact = Contact::Alive;
+            self.extend_grace(grace);
+        }
+        later
+    }
+}
+
+/// Whether the sender had heard this life of ours when it made the message.
+pub(super) fn names(status: &Status, local: (&NodeName, Generation)) -> bool {
+    status
+        .heard
+        .get(local.0)
+        .is_some_and(|heard| heard.generation == local.1)
+}

@@ -1,0 +1,70 @@
+//! What the core needs to know of the configuration, checked by whoever made it.
+
+use crate::ids::{ClusterName, GroupName, NodeName};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Largest number of nodes in a cluster.
+pub const NODES_MAX: usize = 32;
+
+/// The cluster as configured, for one of its nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of the cluster.
+    pub cluster: ClusterName,
+    /// This node; one of `nodes`.
+    pub local: NodeName,
+    /// All members, 1 to [`NODES_MAX`].
+    pub nodes: BTreeMap<NodeName, NodeSettings>,
+    /// All groups.
+    pub groups: BTreeMap<GroupName, GroupSettings>,
+    /// What it takes to run groups.
+    pub policy: Policy,
+    /// Between heartbeats.
+    pub keepalive: Duration,
+    /// A gap that is worth a warning.
+    pub warntime: Duration,
+    /// Silence after which a peer is dead.
+    pub deadtime: Duration,
+    /// The same, from start until a peer was first heard; at least `deadtime`.
+    pub initdead: Duration,
+    /// Digest of all of this that must be equal on all nodes.
+    pub config_hash: u64,
+}
+
+impl Settings {
+    /// Votes that make a majority.
+    pub fn majority(&self) -> usize {
+        self.nodes.len() / 2 + 1
+    }
+
+    /// Whether this is a cluster of one.
+    pub fn standalone(&self) -> bool {
+        self.nodes.len() == 1
+    }
+}
+
+/// One member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NodeSettings {
+    /// Votes, never runs a group.
+    pub witness: bool,
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// Who may run it, preferred first; never a witness.
+    pub nodes: Vec<NodeName>,
+    /// Whether it returns to a preferred node that came back.
+    pub auto_failback: bool,
+}
+
+/// What it takes to run groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// A majority of all votes must hear this node.
+    Majority,
+    /// Nothing: each partition runs what it can (Heartbeat's rule).
+    Ignore,
+}

@@ -1,0 +1,221 @@
+//! The hands: addresses, units, and the runner that starts and stops a group in order.
+//!
+//! Owns what happens to a group on this node between an order and its outcome. Decides nothing about
+//! where a group runs; that is the core's, which `node` carries in and out. Runs no programs.
+//!
+//! Invariants: an outcome is sent for the newest order only (one that was superseded stays without);
+//! nothing is acquired while the [`Guard`] does not hold; a stop works from any state.
+
+pub mod address;
+pub mod announce;
+mod bus;
+mod driver;
+pub mod frame;
+pub mod guard;
+pub mod netlink;
+pub mod runner;
+pub mod unit;
+
+pub use guard::Guard;
+
+use crate::config::model::Group;
+use crate::core::io::{GroupOutcome, Urgency};
+use crate::ids::{GroupName, RequestId};
+use address::Addresses;
+use anyhow::Context;
+use driver::{GroupDriver, Target, target};
+use netlink::Watch;
+use runner::{Goal, Order};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use unit::Units;
+
+/// What the drivers say, unasked or as the end of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandsEvent {
+    /// An order ended, or a group failed by itself.
+    Group {
+        /// Which group.
+        group: GroupName,
+        /// The order that this answers; none for what happened by itself.
+        order: Option<RequestId>,
+        /// What happened.
+        outcome: GroupOutcome,
+    },
+    /// The state of one resource changed, for people to see.
+    Resource {
+        /// Its group.
+        group: GroupName,
+        /// Its identifier.
+        resource: String,
+        /// The new state.
+        state: ResourceState,
+    },
+    /// Something for the journal: survived, but someone should know.
+    Note {
+        /// Which group.
+        group: GroupName,
+        /// Which of its resources.
+        resource: String,
+        /// What happened and what was done about it.
+        text: String,
+    },
+}
+
+/// State of one resource on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResourceState {
+    /// Does not run here.
+    Stopped,
+    /// A start is under way.
+    Starting,
+    /// Runs here.
+    Started,
+    /// A stop is under way.
+    Stopping,
+    /// Did not start, or ended by itself.
+    Failed,
+    /// Did not stop: may still run.
+    Blocked,
+}
+
+impl ResourceState {
+    /// The word for it on the bus.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Started => "started",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// The drivers of all groups. Dropping it ends their tasks and leaves what runs as it is.
+#[derive(Debug)]
+pub struct Hands {
+    groups: BTreeMap<GroupName, Hand>,
+    addresses: Arc<Addresses>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What leads to one group's runner.
+#[derive(Debug)]
+struct Hand {
+    group: Arc<Group>,
+    orders: watch::Sender<Option<Order>>,
+}
+
+impl Hands {
+    /// Starts the drivers; touches no resource. Connects to systemd in the background, and only if a
+    /// group has a unit.
+    ///
+    /// # Errors
+    /// The kernel gives no netlink socket.
+    #[expect(clippy::unused_async, reason = "needs a runtime, and says so")]
+    pub async fn start(
+        groups: &[Group],
+        events: mpsc::Sender<HandsEvent>,
+        guard: Guard,
+    ) -> anyhow::Result<Self> {
+        let (changes, _) = watch::channel(());
+        let notices = Watch::open().context("subscribing to the kernel's notices on addresses")?;
+        let addresses = Addresses::open(guard.clone(), changes.clone())
+            .context("opening a netlink connection to the kernel")?;
+        let addresses = Arc::new(addresses);
+        let units = Arc::new(Units::new(unit_names(groups), guard, changes.clone()));
+        let mut tasks = vec![tokio::spawn(
+            Arc::clone(&addresses).keep(notices, events.clone()),
+        )];
+        if units.any() {
+            tasks.push(tokio::spawn(Arc::clone(&units).keep_connected()));
+        }
+        let mut hands = BTreeMap::new();
+        for group in groups {
+            let group = Arc::new(group.clone());
+            let driver = GroupDriver {
+                group: group.name.clone(),
+                addresses: Arc::clone(&addresses),
+                units: Arc::clone(&units),
+            };
+            let (orders, newest) = watch::channel(None);
+            let runner = runner::run(
+                Arc::clone(&group),
+                driver,
+                newest,
+                changes.subscribe(),
+                events.clone(),
+            );
+            tasks.push(tokio::spawn(runner));
+            hands.insert(group.name.clone(), Hand { group, orders });
+        }
+        Ok(Self {
+            groups: hands,
+            addresses,
+            tasks,
+        })
+    }
+
+    /// Orders a start. Ends an order under way, whose outcome is then not sent.
+    pub fn start_group(&self, group: &GroupName, order: RequestId) {
+        self.order(group, order, Goal::Start);
+    }
+
+    /// Orders a stop, from any state. Ends an order under way, whose outcome is then not sent.
+    /// Where the lease is lost, the addresses are gone when this returns.
+    pub fn stop_group(&self, group: &GroupName, order: RequestId, urgency: Urgency) {
+        if urgency == Urgency::LeaseLost {
+            self.release_addresses(group);
+        }
+        self.order(group, order, Goal::Stop(urgency));
+    }
+
+    /// Tells the neighbours at once where the addresses of a group are, and repeats it.
+    pub fn announce(&self, group: &GroupName) {
+        self.addresses.announce(group);
+    }
+
+    fn order(&self, group: &GroupName, id: RequestId, goal: Goal) {
+        match self.groups.get(group) {
+            Some(hand) => {
+                hand.orders.send_replace(Some(Order { id, goal }));
+            }
+            None => tracing::warn!(%group, "order for a group that is not configured, ignoring"),
+        }
+    }
+
+    /// What fails here is tried again, and reported, by the stop that follows.
+    fn release_addresses(&self, group: &GroupName) {
+        let Some(hand) = self.groups.get(group) else {
+            return;
+        };
+        for resource in &hand.group.resources {
+            if let Target::Address(address) = target(&resource.kind)
+                && let Err(reason) = self.addresses.release(&address)
+            {
+                tracing::debug!(%group, reason, "address not released yet, trying again");
+            }
+        }
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn unit_names(groups: &[Group]) -> Vec<String> {
+    groups
+        .iter()
+        .flat_map(|group| &group.resources)
+        .filter_map(|resource| match target(&resource.kind) {
+            Target::Unit(name) => Some(name.to_owned()),
+            Target::Address(_) => None,
+        })
+        .collect()
+}

@@ -1,0 +1,381 @@
+//! The runner against a driver that keeps a diary.
+
+use super::*;
+use crate::ids::GroupName;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use tokio::runtime::Builder;
+use tokio::sync::Notify;
+
+/// What the fake driver does with one resource.
+#[derive(Debug, Clone, Default)]
+struct Script {
+    start: Act,
+    stop: Act,
+    fault: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Act {
+    #[default]
+    Works,
+    Fails(&'static str),
+    Hangs,
+}
+
+#[derive(Debug, Default)]
+struct Stage {
+    diary: Mutex<Vec<String>>,
+    scripts: Mutex<BTreeMap<String, Script>>,
+    hanging: Notify,
+}
+
+struct Fake(Arc<Stage>);
+
+impl Fake {
+    async fn act(&self, verb: &str, resource: &Resource) -> Result<(), String> {
+        self.0
+            .diary
+            .lock()
+            .unwrap()
+            .push(format!("{verb} {}", resource.id));
+        let script = self.script(resource);
+        match if verb == "start" {
+            script.start
+        } else {
+            script.stop
+        } {
+            Act::Works => Ok(()),
+            Act::Fails(reason) => Err(reason.to_owned()),
+            Act::Hangs => {
+                self.0.hanging.notify_one();
+                std::future::pending().await
+            }
+        }
+    }
+
+    fn script(&self, resource: &Resource) -> Script {
+        let scripts = self.0.scripts.lock().unwrap();
+        scripts.get(&resource.id).cloned().unwrap_or_default()
+    }
+}
+
+impl Driver for Fake {
+    async fn start(&self, resource: &Resource) -> Result<(), String> {
+        self.act("start", resource).await
+    }
+    async fn stop(&self, resource: &Resource) -> Result<(), String> {
+        self.act("stop", resource).await
+    }
+    async fn fault(&self, resource: &Resource) -> Option<String> {
+        self.script(resource).fault.map(str::to_owned)
+    }
+    fn overdue(&self, _: &Resource) -> String {
+        "the stage is empty".to_owned()
+    }
+}
+
+/// A group `a` (unit), `v` and `w` (addresses), `b` (unit), and its runner.
+struct Play {
+    stage: Arc<Stage>,
+    orders: watch::Sender<Option<Order>>,
+    changes: watch::Sender<()>,
+    events: mpsc::Receiver<HandsEvent>,
+}
+
+impl Play {
+    fn begin() -> Self {
+        let stage = Arc::new(Stage::default());
+        let (orders, newest) = watch::channel(None);
+        let (changes, seen) = watch::channel(());
+        let (sender, events) = mpsc::channel(64);
+        tokio::spawn(run(
+            Arc::new(group()),
+            Fake(Arc::clone(&stage)),
+            newest,
+            seen,
+            sender,
+        ));
+        Self {
+            stage,
+            orders,
+            changes,
+            events,
+        }
+    }
+
+    fn script(&self, resource: &str, script: Script) {
+        self.stage
+            .scripts
+            .lock()
+            .unwrap()
+            .insert(resource.to_owned(), script);
+    }
+
+    fn order(&self, id: u64, goal: Goal) {
+        self.orders.send_replace(Some(Order {
+            id: RequestId(id),
+            goal,
+        }));
+    }
+
+    /// The next outcome, with the order that it answers.
+    async fn outcome(&mut self) -> (Option<u64>, GroupOutcome) {
+        loop {
+            match self.events.recv().await.unwrap() {
+                HandsEvent::Group { order, outcome, .. } => return (order.map(|id| id.0), outcome),
+                HandsEvent::Resource { .. } | HandsEvent::Note { .. } => {}
+            }
+        }
+    }
+
+    fn diary(&self) -> Vec<String> {
+        std::mem::take(&mut *self.stage.diary.lock().unwrap())
+    }
+}
+
+fn group() -> Group {
+    let resource = |id: &str, kind| Resource {
+        id: id.to_owned(),
+        kind,
+        start_timeout: Duration::from_millis(50),
+        stop_timeout: Duration::from_millis(50),
+    };
+    let unit = |id: &str| {
+        resource(
+            id,
+            ResourceKind::Unit {
+                name: format!("{id}.service"),
+            },
+        )
+    };
+    let address = |id: &str| {
+        let address = "192.0.2.1".parse().unwrap();
+        resource(
+            id,
+            ResourceKind::Address {
+                address,
+                prefix: 24,
+                interface: "eth0".to_owned(),
+            },
+        )
+    };
+    Group {
+        name: GroupName::new("web").unwrap(),
+        resources: vec![unit("a"), address("v"), address("w"), unit("b")],
+    }
+}
+
+fn play<F: Future>(acts: impl FnOnce(Play) -> F) {
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { acts(Play::begin()).await });
+}
+
+fn fails(reason: &'static str) -> Act {
+    Act::Fails(reason)
+}
+
+#[test]
+fn a_group_starts_left_to_right_and_stops_right_to_left() {
+    play(|mut play| async move {
+        play.order(1, Goal::Start);
+        assert_eq!(play.outcome().await, (Some(1), GroupOutcome::Started));
+        assert_eq!(play.diary(), ["start a", "start v", "start w", "start b"]);
+        play.order(2, Goal::Stop(Urgency::Orderly));
+        assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Stopped));
+        assert_eq!(play.diary(), ["stop b", "stop w", "stop v", "stop a"]);
+    });
+}
+
+#[test]
+fn a_lost_lease_takes_the_addresses_first() {
+    play(|mut play| async move {
+        play.order(1, Goal::Stop(Urgency::LeaseLost));
+        assert_eq!(play.outcome().await, (Some(1), GroupOutcome::Stopped));
+        assert_eq!(play.diary(), ["stop w", "stop v", "stop b", "stop a"]);
+    });
+}
+
+#[test]
+fn a_failed_start_is_rolled_back_in_reverse_with_the_one_that_failed() {
+    play(|mut play| async move {
+        play.script(
+            "w",
+            Script {
+                start: fails("no interface"),
+                ..Script::default()
+            },
+        );
+        play.order(1, Goal::Start);
+        let expected = GroupOutcome::StartFailed {
+            resource: "w".to_owned(),
+            reason: "no interface".to_owned(),
+        };
+        assert_eq!(play.outcome().await, (Some(1), expected));
+        let diary = play.diary();
+        assert_eq!(
+            diary,
+            [
+                "start a", "start v", "start w", "stop w", "stop v", "stop a"
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_roll_back_that_fails_leaves_the_group_blocked_and_tells_both_reasons() {
+    play(|mut play| async move {
+        play.script(
+            "b",
+            Script {
+                start: fails("exit 1"),
+                ..Script::default()
+            },
+        );
+        play.script(
+            "a",
+            Script {
+                stop: fails("busy"),
+                ..Script::default()
+            },
+        );
+        play.order(1, Goal::Start);
+        let (_, outcome) = play.outcome().await;
+        let GroupOutcome::StopFailed { resource, reason } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(resource, "a");
+        assert!(
+            reason.contains("busy") && reason.contains("exit 1"),
+            "{reason}"
+        );
+    });
+}
+
+#[test]
+fn a_start_that_takes_too_long_fails_with_what_it_waited_for() {
+    play(|mut play| async move {
+        play.script(
+            "b",
+            Script {
+                start: Act::Hangs,
+                ..Script::default()
+            },
+        );
+        play.order(1, Goal::Start);
+        let (_, outcome) = play.outcome().await;
+        let GroupOutcome::StartFailed { resource, reason } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(resource, "b");
+        assert!(
+            reason.contains("50ms") && reason.contains("the stage is empty"),
+            "{reason}"
+        );
+    });
+}
+
+#[test]
+fn a_stop_that_takes_too_long_is_a_failed_stop_and_the_others_are_stopped_nevertheless() {
+    play(|mut play| async move {
+        play.script(
+            "b",
+            Script {
+                stop: Act::Hangs,
+                ..Script::default()
+            },
+        );
+        play.order(1, Goal::Stop(Urgency::Orderly));
+        let (_, outcome) = play.outcome().await;
+        let GroupOutcome::StopFailed { resource, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(resource, "b");
+        assert_eq!(play.diary(), ["stop b", "stop w", "stop v", "stop a"]);
+    });
+}
+
+#[test]
+fn a_stop_ends_a_start_under_way_and_only_the_stop_has_an_outcome() {
+    play(|mut play| async move {
+        play.script(
+            "b",
+            Script {
+                start: Act::Hangs,
+                ..Script::default()
+            },
+        );
+        play.order(1, Goal::Start);
+        play.stage.hanging.notified().await;
+        play.order(2, Goal::Stop(Urgency::Orderly));
+        assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Stopped));
+        let diary = play.diary();
+        assert_eq!(diary[4..], ["stop b", "stop w", "stop v", "stop a"]);
+    });
+}
+
+#[test]
+fn of_two_orders_at_once_only_the_newer_is_carried_out() {
+    play(|mut play| async move {
+        play.order(1, Goal::Start);
+        play.order(2, Goal::Stop(Urgency::Orderly));
+        assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Stopped));
+        assert_eq!(play.diary(), ["stop b", "stop w", "stop v", "stop a"]);
+    });
+}
+
+#[test]
+fn a_failure_is_told_once_and_again_only_after_a_new_start() {
+    play(|mut play| async move {
+        let expected = GroupOutcome::Failed {
+            resource: "b".to_owned(),
+            reason: "gone".to_owned(),
+        };
+        play.order(1, Goal::Start);
+        assert_eq!(play.outcome().await, (Some(1), GroupOutcome::Started));
+        play.script(
+            "b",
+            Script {
+                fault: Some("gone"),
+                ..Script::default()
+            },
+        );
+        play.changes.send_replace(());
+        assert_eq!(play.outcome().await, (None, expected.clone()));
+        play.changes.send_replace(());
+        play.order(2, Goal::Start);
+        assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Started));
+        assert_eq!(play.outcome().await, (None, expected));
+    });
+}
+
+#[test]
+fn states_are_shown_as_they_change() {
+    play(|mut play| async move {
+        play.script(
+            "w",
+            Script {
+                start: fails("no"),
+                ..Script::default()
+            },
+        );
+        play.order(1, Goal::Start);
+        let mut shown = Vec::new();
+        loop {
+            match play.events.recv().await.unwrap() {
+                HandsEvent::Resource {
+                    resource, state, ..
+                } => {
+                    shown.push(format!("{resource} {}", state.as_str()));
+                }
+                HandsEvent::Group { .. } => break,
+                HandsEvent::Note { .. } => {}
+            }
+        }
+        let last = |id: &str| shown.iter().rfind(|line| line.starts_with(id)).cloned();
+        assert_eq!(shown[..2], ["a starting", "a started"]);
+        assert_eq!(last("a").as_deref(), Some("a stopped"));
+        assert_eq!(last("w").as_deref(), Some("w failed"));
+        assert_eq!(last("b"), None);
+    });
+}

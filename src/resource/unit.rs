@@ -1,0 +1,275 @@
+//! systemd units: started and stopped by jobs, watched by signals, on a bus connection of their own.
+//!
+//! A job's end is the signal `JobRemoved`, not the reply to the call. A bus that is away makes nothing
+//! fail: states are unknown until it is back, orders wait within their time-out, and everything is read
+//! anew after each reconnection. The connection itself is `bus`'s.
+
+use crate::dbus::systemd1::{ActiveState, JobResult, UnitState, error_word};
+use crate::resource::bus::{Job, Link, Table};
+use crate::resource::guard::Guard;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long a question about a unit may take before nothing is known; the bus's own limit is far longer.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// All units that groups consist of.
+#[derive(Debug)]
+pub struct Units {
+    guard: Guard,
+    pub(super) changes: watch::Sender<()>,
+    pub(super) link: watch::Sender<Option<Link>>,
+    table: Mutex<Table>,
+}
+
+/// The two kinds of job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Start,
+    Stop,
+}
+
+/// How an attempt at a job ended.
+#[derive(Debug)]
+enum Attempt {
+    /// The job ended so.
+    Ended(JobResult),
+    /// systemd refused it.
+    Refused(zbus::Error),
+    /// The lease ran out before it was asked for.
+    NoLease,
+    /// The connection was lost; nobody knows.
+    Lost,
+}
+
+impl Units {
+    /// Units by name, none of them known yet. `changes` is told whenever [`Self::fault`] may answer anew.
+    pub fn new(names: Vec<String>, guard: Guard, changes: watch::Sender<()>) -> Self {
+        Self {
+            guard,
+            changes,
+            link: watch::channel(None).0,
+            table: Mutex::new(Table::new(names)),
+        }
+    }
+
+    /// Whether there is any unit at all; without, no connection is needed.
+    pub fn any(&self) -> bool {
+        self.table().names().next().is_some()
+    }
+
+    /// Starts a unit, however long it takes; one that is active is adopted.
+    ///
+    /// # Errors
+    /// Words for people.
+    pub async fn start(self: &Arc<Self>, name: &str) -> Result<(), String> {
+        let mut lost = None;
+        loop {
+            let link = self.connected(lost).await;
+            if lost.is_some()
+                && let Some(state) = self.read(&link, name).await
+                && !state.has_job
+            {
+                if state.active.is_up() {
+                    return Ok(());
+                }
+                if state.active == ActiveState::Failed {
+                    return Err(self.explain_failure(&link, name, &state).await);
+                }
+            }
+            match self.attempt(&link, name, Verb::Start).await {
+                Attempt::Ended(result) => return self.judge_start(&link, name, &result).await,
+                Attempt::Refused(error) => return Err(explain_refusal(name, &error)),
+                Attempt::NoLease => {
+                    return Err(
+                        "this node may not run groups now: its lease has run out".to_owned()
+                    );
+                }
+                Attempt::Lost => lost = Some(link.epoch),
+            }
+        }
+    }
+
+    /// Stops a unit from any state, however long it takes; one that is not loaded is stopped.
+    ///
+    /// # Errors
+    /// Words for people; the unit may still run.
+    pub async fn stop(self: &Arc<Self>, name: &str) -> Result<(), String> {
+        let mut lost = None;
+        loop {
+            let link = self.connected(lost).await;
+            match self.attempt(&link, name, Verb::Stop).await {
+                Attempt::Ended(result) => return self.judge_stop(&link, name, &result).await,
+                Attempt::Refused(error) if is_unknown_unit(&error) => return Ok(()),
+                Attempt::Refused(error) => return Err(explain_refusal(name, &error)),
+                Attempt::NoLease | Attempt::Lost => lost = Some(link.epoch),
+            }
+        }
+    }
+
+    /// Why a started unit does not run any more; none while it does or nobody knows.
+    pub async fn fault(&self, name: &str) -> Option<String> {
+        if !self.table().state(name)?.has_ended() {
+            return None;
+        }
+        // Signals tell of a moment that has passed: ask what is now.
+        let link = self.link.borrow().clone()?;
+        let state = self.read(&link, name).await?;
+        if !state.has_ended() {
+            return None;
+        }
+        Some(self.explain_failure(&link, name, &state).await)
+    }
+
+    /// What a job that takes too long is waiting for.
+    pub fn overdue(&self, name: &str) -> String {
+        let table = self.table();
+        if self.link.borrow().is_none() {
+            let reason = table.bus_error().unwrap_or("no connection yet");
+            return format!(
+                "systemd is not to be reached on the system bus ({reason}); is dbus running?"
+            );
+        }
+        match table.state(name) {
+            Some(state) => format!("{name} is {state}; `systemctl status {name}` says more"),
+            None => format!("nothing is known of {name}; `systemctl status {name}` says more"),
+        }
+    }
+
+    /// Waits for a connection, another than the one that was lost.
+    async fn connected(&self, lost: Option<u64>) -> Link {
+        let mut links = self.link.subscribe();
+        loop {
+            let current = links.borrow_and_update().clone();
+            if let Some(link) = current.filter(|link| Some(link.epoch) != lost) {
+                return link;
+            }
+            if links.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Queues a job and waits for its end. The work is a task of its own, since a call that is dropped
+    /// half-written would spoil the connection.
+    async fn attempt(self: &Arc<Self>, link: &Link, name: &str, verb: Verb) -> Attempt {
+        let task = Arc::clone(self).job(link.clone(), name.to_owned(), verb);
+        tokio::spawn(task).await.unwrap_or(Attempt::Lost)
+    }
+
+    async fn job(self: Arc<Self>, link: Link, name: String, verb: Verb) -> Attempt {
+        let job = Job::expect(&self);
+        let reply = match verb {
+            Verb::Start if !self.guard.holds() => return Attempt::NoLease,
+            Verb::Start => {
+                // Moves by people or by the cluster are not the fault of the unit: systemd's limit on
+                // starts is for its own restarts.
+                if let Err(error) = link.manager.reset_failed_unit(&name).await {
+                    tracing::debug!(%error, unit = name, "not reset before the start, starting anyway");
+                }
+                link.manager.start_unit(&name, "replace").await
+            }
+            Verb::Stop => link.manager.stop_unit(&name, "replace").await,
+        };
+        match reply {
+            Ok(path) => match job.ended(path.as_str()).await {
+                Some(result) => Attempt::Ended(result),
+                None => Attempt::Lost,
+            },
+            Err(error) if link.is_lost(&error) => Attempt::Lost,
+            Err(error) => Attempt::Refused(error),
+        }
+    }
+
+    async fn judge_start(&self, link: &Link, name: &str, result: &JobResult) -> Result<(), String> {
+        // systemd sends the change of state before the end of the job, so that the table is as new.
+        let known = self.table().state(name).cloned();
+        let state = match known.filter(|state| state.active == ActiveState::Active) {
+            Some(state) => Some(state),
+            None => self.read(link, name).await,
+        };
+        let state = state.ok_or_else(|| format!("systemd does not tell the state of {name}"))?;
+        match result {
+            JobResult::Done | JobResult::Skipped if state.active.is_up() => Ok(()),
+            JobResult::Done | JobResult::Skipped if state.active == ActiveState::Inactive => {
+                Err(format!(
+                    "{name} was started but is {state}: a condition of the unit was not met, or it ends \
+                     by itself and lacks RemainAfterExit=yes"
+                ))
+            }
+            JobResult::Done | JobResult::Skipped | JobResult::Failed => {
+                Err(self.explain_failure(link, name, &state).await)
+            }
+            JobResult::Canceled => Err(format!(
+                "the start of {name} was cancelled by another job; the unit is {state}"
+            )),
+            JobResult::Timeout => Err(format!(
+                "the start job of {name} ran into its own time-out (JobTimeoutSec=)"
+            )),
+            JobResult::Dependency => Err(format!(
+                "a unit that {name} requires did not start: `systemctl list-dependencies {name}`"
+            )),
+            JobResult::Other(word) => Err(format!(
+                "the start of {name} ended with {word:?}: `systemctl status {name}` says more"
+            )),
+        }
+    }
+
+    async fn judge_stop(&self, link: &Link, name: &str, result: &JobResult) -> Result<(), String> {
+        let is_down = |state: &UnitState| state.active.is_down();
+        if self.table().state(name).is_some_and(is_down) {
+            return Ok(());
+        }
+        match self.read(link, name).await {
+            Some(state) if is_down(&state) => Ok(()),
+            Some(state) => Err(format!(
+                "the stop job of {name} ended with {:?}, and the unit is {state}",
+                result.as_str()
+            )),
+            None => Err(format!("systemd does not tell the state of {name}")),
+        }
+    }
+
+    /// Asks for the state of a unit and stores it.
+    pub(super) async fn read(&self, link: &Link, name: &str) -> Option<UnitState> {
+        let before = self.table().version(name);
+        let (path, state) = timeout(QUESTION_TIMEOUT, link.unit_state(name))
+            .await
+            .ok()??;
+        self.table().store(name, path, before, state.clone());
+        Some(state)
+    }
+
+    async fn explain_failure(&self, link: &Link, name: &str, state: &UnitState) -> String {
+        let result = timeout(QUESTION_TIMEOUT, link.service_result(name)).await;
+        let result = match result {
+            Ok(Some(result)) => format!(", result {result:?}"),
+            Ok(None) | Err(_) => String::new(),
+        };
+        format!("{name} is {state}{result}: `journalctl -u {name}` says more")
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_unknown_unit(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::MethodError(name, ..) if error_word(name) == Some("NoSuchUnit"))
+}
+
+/// systemd's words for a refusal, and what to do about it.
+fn explain_refusal(name: &str, error: &zbus::Error) -> String {
+    let zbus::Error::MethodError(error_name, words, _) = error else {
+        return format!("systemd refused the job for {name}: {error}");
+    };
+    let words = words.as_deref().unwrap_or("no reason given");
+    let remedy = match error_word(error_name) {
+        Some("NoSuchUnit") => "install it, or correct its name in the configuration".to_owned(),
+        Some("UnitMasked") => format!("`systemctl unmask {name}` allows it again"),
+        _ => format!("`systemctl status {name}` says more"),
+    };
+    format!("{words} ({remedy})")
+}

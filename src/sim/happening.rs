@@ -1,0 +1,92 @@
+//! What the queue of a run holds: things that will happen at a true time.
+
+use crate::ids::GroupName;
+use crate::sim::transport::Packet;
+
+/// Something that will happen to one machine or to all.
+#[derive(Debug, Clone)]
+pub enum Happening {
+    /// The daemon's timer.
+    Wake {
+        /// Where.
+        node: usize,
+        /// Of which life.
+        life: u64,
+        /// Void if the timer was set again.
+        token: u64,
+    },
+    /// A packet comes in.
+    Arrive {
+        /// Where.
+        node: usize,
+        /// On which link.
+        link: usize,
+        /// What.
+        packet: Packet,
+    },
+    /// Work on a group ends.
+    Work {
+        /// Where.
+        node: usize,
+        /// Since which boot.
+        boot: u64,
+        /// Which group.
+        group: GroupName,
+        /// Of which order.
+        token: u64,
+    },
+    /// The unit's stop commands release what a dead daemon left.
+    Release {
+        /// Where.
+        node: usize,
+        /// Since which boot.
+        boot: u64,
+    },
+    /// A machine gets power, and starts its daemon.
+    Boot {
+        /// Where.
+        node: usize,
+    },
+    /// The daemon is started again.
+    StartDaemon {
+        /// Where.
+        node: usize,
+        /// Since which boot.
+        boot: u64,
+    },
+    /// What stood still goes on.
+    Resume {
+        /// Where.
+        node: usize,
+        /// Which pause.
+        token: u64,
+    },
+    /// The service manager's watchdog ends a daemon that stands still.
+    KillPaused {
+        /// Where.
+        node: usize,
+        /// Which pause.
+        token: u64,
+    },
+    /// The machine's watchdog resets it, if it still stands still.
+    ResetPaused {
+        /// Where.
+        node: usize,
+        /// Which pause.
+        token: u64,
+    },
+    /// The machine's watchdog resets it, if an emergency stop has not finished.
+    ResetUnstopped {
+        /// Where.
+        node: usize,
+        /// Since which boot.
+        boot: u64,
+    },
+    /// Something goes wrong, or a person wants something.
+    Fault,
+    /// A cut or storm ends.
+    Mend {
+        /// Which one.
+        id: u64,
+    },
+}

@@ -1,0 +1,203 @@
+//! One virtual machine: its clock, its disk, its resources, and the daemon's present life, if there is one.
+
+use crate::core::{Input, Lease, Persistent, Settings};
+use crate::ids::{Generation, GroupName, NodeName, RequestId, Sequence};
+use crate::sim::Mind;
+use crate::sim::clock::{Clock, Nanos};
+use crate::sim::hands::Hands;
+use crate::sim::happening::Happening;
+use crate::sim::network::Recorded;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Packets that wait at most for a daemon that stands still; later ones are lost, as in a full socket buffer.
+const INBOX_MAX: usize = 64;
+
+/// Packets of this life that are remembered for replays.
+const SEEN_MAX: usize = 32;
+
+/// First reading of the virtual wall clock, in microseconds since 1970.
+const WALL_CLOCK_BASE_USEC: u64 = 1_700_000_000_000_000;
+
+/// What stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseKind {
+    /// Only the daemon; its resources go on.
+    Daemon,
+    /// The whole machine.
+    Machine,
+}
+
+/// A machine or daemon that stands still.
+#[derive(Debug)]
+pub struct Pause {
+    /// Which of the two.
+    pub kind: PauseKind,
+    /// Since when.
+    pub since: Nanos,
+    /// Distinguishes this pause from others.
+    pub token: u64,
+    /// What waits for its end.
+    pub inbox: VecDeque<Happening>,
+    packets: usize,
+}
+
+impl Pause {
+    /// Begins now.
+    pub fn new(kind: PauseKind, since: Nanos, token: u64) -> Self {
+        Self {
+            kind,
+            since,
+            token,
+            inbox: VecDeque::new(),
+            packets: 0,
+        }
+    }
+
+    /// Keeps something for the end of the pause, if there is room.
+    pub fn keep(&mut self, what: Happening) {
+        if matches!(what, Happening::Arrive { .. }) {
+            self.packets += 1;
+            if self.packets > INBOX_MAX {
+                return;
+            }
+        }
+        self.inbox.push_back(what);
+    }
+}
+
+/// One life of the daemon.
+#[derive(Debug)]
+pub struct Daemon<M> {
+    /// The real core, or what stands in for it.
+    pub mind: M,
+    /// Distinguishes this life from all others of the run.
+    pub life: u64,
+    /// When the next wake-up is planned for, on the machine's clock.
+    pub wake: Option<u64>,
+    /// Makes wake-ups void that were planned before.
+    pub wake_token: u64,
+    /// Wake-ups in a row that moved no deadline.
+    pub idle_wakes: u32,
+    /// What it has received, for replays.
+    pub seen: VecDeque<Recorded>,
+    /// Requests without a reply, and since when.
+    pub pending: BTreeMap<RequestId, Nanos>,
+    /// Groups that did not start here, and when.
+    pub failed_starts: BTreeMap<GroupName, Nanos>,
+    /// Of the last heartbeat that it sent.
+    pub sequence: Sequence,
+    /// It was asked to stop.
+    pub leaving: bool,
+    /// It dies in the first turn that has more outputs than this, having carried out so many.
+    pub dies_after: Option<usize>,
+}
+
+impl<M> Daemon<M> {
+    /// Remembers a received packet.
+    pub fn saw(&mut self, recorded: Recorded) {
+        if self.seen.len() == SEEN_MAX {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(recorded);
+    }
+}
+
+/// One machine.
+#[derive(Debug)]
+pub struct Node<M> {
+    /// Its name in the cluster.
+    pub name: NodeName,
+    /// What its core is told at each start.
+    pub settings: Settings,
+    /// Its own idea of time.
+    pub clock: Clock,
+    /// Whether it has power.
+    pub powered: bool,
+    /// Counts boots, so that what was planned for an earlier one is void.
+    pub boot: u64,
+    /// The present life of the daemon.
+    pub daemon: Option<Daemon<M>>,
+    /// What survives on disk.
+    pub disk: Option<Persistent>,
+    /// Its resources.
+    pub hands: Hands,
+    /// Whether it stands still.
+    pub pause: Option<Pause>,
+    /// Up to when it may hold what its lease no longer covers, since it stood still.
+    pub excused_until: Nanos,
+    /// Last time it started, died, paused or resumed.
+    pub disturbed: Nanos,
+    /// Last time it resumed.
+    pub resumed: Nanos,
+    /// It stays off whatever was planned for it.
+    pub stays_down: bool,
+}
+
+impl<M: Mind> Node<M> {
+    /// Whether the daemon runs and does not stand still.
+    pub fn is_awake(&self) -> bool {
+        self.daemon.is_some() && self.pause.is_none()
+    }
+
+    /// Begins a life of the daemon: one generation higher than the disk says, or the wall clock where it says nothing.
+    pub fn start_daemon(&mut self, now: Nanos, life: u64) -> Generation {
+        let persistent = match &self.disk {
+            Some(stored) => Persistent {
+                generation: stored.generation.next(),
+                ..stored.clone()
+            },
+            None => Persistent {
+                generation: Generation(WALL_CLOCK_BASE_USEC + now / 1000),
+                standby: false,
+            },
+        };
+        self.disk = Some(persistent.clone());
+        let generation = persistent.generation;
+        let mind = M::new(self.settings.clone(), persistent, self.clock.local(now));
+        self.disturbed = now;
+        self.daemon = Some(Daemon {
+            mind,
+            life,
+            wake: None,
+            wake_token: 0,
+            idle_wakes: 0,
+            seen: VecDeque::new(),
+            pending: BTreeMap::new(),
+            failed_starts: BTreeMap::new(),
+            sequence: Sequence(0),
+            leaving: false,
+            dies_after: None,
+        });
+        generation
+    }
+
+    /// Whether its lease covers this moment, as its core last said.
+    pub fn lease_holds(&self, now: Nanos) -> bool {
+        let local = self.clock.local(now);
+        self.daemon
+            .as_ref()
+            .is_some_and(|daemon| daemon.mind.lease().holds(local))
+    }
+
+    /// True time at which its lease ends, as its core last said; none for an unlimited one.
+    pub fn lease_end(&self, now: Nanos) -> Option<Nanos> {
+        match self.daemon.as_ref().map(|daemon| daemon.mind.lease()) {
+            None | Some(Lease::None) => Some(now),
+            Some(Lease::Until(end)) => Some(self.clock.reaches(end).max(now)),
+            Some(Lease::Unlimited) => None,
+        }
+    }
+
+    /// Whether it may hold something without a lease: it stands still, or has only just woken up.
+    pub fn is_excused(&self, now: Nanos) -> bool {
+        now < self.excused_until || (self.pause.is_some() && !self.lease_holds(now))
+    }
+
+    /// Hands an input to the core.
+    pub fn handle(&mut self, now: Nanos, input: Input) -> Vec<crate::core::Output> {
+        let local = self.clock.local(now);
+        self.daemon
+            .as_mut()
+            .map_or_else(Vec::new, |daemon| daemon.mind.handle(local, input))
+    }
+}

@@ -1,0 +1,235 @@
+//! Machines and daemons come and go: boots, power cuts, crashes, pauses, watchdogs.
+
+use crate::core::Input;
+use crate::sim::Mind;
+use crate::sim::check::Failure;
+use crate::sim::clock::{Clock, Nanos, nanos};
+use crate::sim::cluster::Sim;
+use crate::sim::hands::Hands;
+use crate::sim::happening::Happening;
+use crate::sim::node::{Pause, PauseKind};
+use crate::sim::skill::Skill;
+
+/// A machine's clock shows at most this when the daemon could first start.
+const BOOT_CLOCK_MAX: Nanos = 20_000_000_000;
+
+impl<M: Mind> Sim<M> {
+    pub(super) fn on_boot(&mut self, node: usize) -> Result<(), Failure> {
+        let at_boot = self.random.below(BOOT_CLOCK_MAX);
+        let drift = self.scenario.drift_ppm.get(node).copied().unwrap_or(0);
+        let Some(machine) = self
+            .nodes
+            .get_mut(node)
+            .filter(|node| !node.powered && !node.stays_down)
+        else {
+            return Ok(());
+        };
+        machine.powered = true;
+        machine.boot += 1;
+        machine.clock = Clock::new(self.now, at_boot, drift);
+        let boot = machine.boot;
+        self.note_node(node, format_args!("boots"));
+        self.on_start_daemon(node, boot)
+    }
+
+    pub(super) fn on_start_daemon(&mut self, node: usize, boot: u64) -> Result<(), Failure> {
+        self.tokens += 1;
+        let (now, life, broken) = (self.now, self.tokens, self.scenario.broken);
+        let Some(machine) = self.nodes.get_mut(node) else {
+            return Ok(());
+        };
+        if !machine.powered
+            || machine.boot != boot
+            || machine.daemon.is_some()
+            || machine.stays_down
+        {
+            return Ok(());
+        }
+        let generation = machine.start_daemon(now, life);
+        if let (Some(rule), Some(daemon)) = (broken, machine.daemon.as_mut()) {
+            daemon.mind.break_rule(rule);
+        }
+        self.note_node(node, format_args!("daemon starts, generation {generation}"));
+        self.turn(node, Input::Tick)
+    }
+
+    /// A machine with power starts its daemon then, if none runs.
+    pub fn start_daemon_at(&mut self, node: usize, when: Nanos) {
+        let boot = self.nodes.get(node).map_or(0, |node| node.boot);
+        self.queue.push(when, Happening::StartDaemon { node, boot });
+    }
+
+    /// Everything on a machine is gone at this instant.
+    pub fn power_cut(&mut self, node: usize) {
+        let (now, skill) = (self.now, self.skill());
+        let Some(machine) = self.nodes.get_mut(node).filter(|node| node.powered) else {
+            return;
+        };
+        machine.powered = false;
+        machine.boot += 1;
+        machine.daemon = None;
+        machine.pause = None;
+        machine.hands = Hands::new(self.scenario.groups.keys(), skill);
+        machine.excused_until = 0;
+        machine.disturbed = now;
+        self.hands_changed();
+        self.note_node(node, format_args!("power cut"));
+    }
+
+    /// How well hands work in the present phase.
+    pub(super) fn skill(&self) -> Skill {
+        let skill = Skill::of(&self.scenario);
+        if self.watch.allows_faults() {
+            skill
+        } else {
+            skill.perfect()
+        }
+    }
+
+    /// The daemon dies alone; the unit's stop commands release what it ran, at the margin's end where `late`.
+    pub fn daemon_dies(&mut self, node: usize, late: bool) {
+        self.note_node(node, format_args!("daemon dies"));
+        let margin = self.scenario.stop_margin();
+        let now = self.now;
+        if let Some(machine) = self.nodes.get_mut(node)
+            && (machine.is_excused(now) || now < machine.excused_until)
+        {
+            machine.excused_until = now + margin;
+        }
+        self.end_daemon(node);
+        let wait = if late {
+            margin
+        } else {
+            self.random.below(margin)
+        };
+        let boot = self.nodes.get(node).map_or(0, |node| node.boot);
+        self.queue
+            .push(now + wait, Happening::Release { node, boot });
+    }
+
+    /// No daemon from here on, for whatever reason.
+    pub(super) fn end_daemon(&mut self, node: usize) {
+        let now = self.now;
+        if let Some(machine) = self.nodes.get_mut(node) {
+            machine.daemon = None;
+            machine.pause = None;
+            machine.disturbed = now;
+            machine.hands.orphan();
+        }
+        self.hands_changed();
+    }
+
+    pub(super) fn on_release(&mut self, node: usize, boot: u64) {
+        if let Some(machine) = self.nodes.get_mut(node).filter(|node| node.boot == boot) {
+            machine.hands.release_leftovers();
+            self.hands_changed();
+            self.note_node(node, format_args!("leftovers are released"));
+        }
+    }
+
+    /// A daemon, or its machine, stands still.
+    pub fn pause(&mut self, node: usize, kind: PauseKind, length: Nanos) {
+        self.tokens += 1;
+        let (now, token) = (self.now, self.tokens);
+        self.note_node(
+            node,
+            format_args!("{kind:?} stands still for {:.6} s", length as f64 / 1e9),
+        );
+        let Some(machine) = self.nodes.get_mut(node) else {
+            return;
+        };
+        machine.pause = Some(Pause::new(kind, now, token));
+        machine.disturbed = now;
+        self.stood_still = true;
+        let lease_end = machine.lease_end(now);
+        self.queue
+            .push(now + length, Happening::Resume { node, token });
+        let kill = nanos(self.scenario.deadtime) / 2;
+        if kind == PauseKind::Daemon && length > kill {
+            self.queue
+                .push(now + kill, Happening::KillPaused { node, token });
+        }
+        if self.scenario.watchdog
+            && let Some(lease_end) = lease_end
+        {
+            let reset = lease_end + self.scenario.emergency_stop_max();
+            self.queue
+                .push(reset, Happening::ResetPaused { node, token });
+        }
+    }
+
+    pub(super) fn on_resume(&mut self, node: usize, token: u64) {
+        let margin = self.scenario.stop_margin();
+        let now = self.now;
+        let Some(machine) = self.nodes.get_mut(node) else {
+            return;
+        };
+        let Some(pause) = machine.pause.take_if(|pause| pause.token == token) else {
+            return;
+        };
+        let short = pause.kind == PauseKind::Daemon
+            && now - pause.since <= nanos(self.scenario.keepalive) * 4 / 10;
+        if !short && !machine.lease_holds(now) {
+            machine.excused_until = now + margin;
+        }
+        machine.disturbed = now;
+        machine.resumed = now;
+        self.note_node(node, format_args!("goes on"));
+        for what in pause.inbox {
+            let when = now + 1 + self.random.below(self.scenario.lateness.min(1_000_000) + 1);
+            self.queue.push(when, what);
+        }
+    }
+
+    pub(super) fn on_kill_paused(&mut self, node: usize, token: u64) {
+        let paused = self.nodes.get(node).and_then(|node| node.pause.as_ref());
+        if paused.is_some_and(|pause| pause.token == token) {
+            self.daemon_dies(node, false);
+            let back = self.now + self.random.below(nanos(self.scenario.deadtime));
+            self.start_daemon_at(node, back);
+        }
+    }
+
+    pub(super) fn on_reset_paused(&mut self, node: usize, token: u64) {
+        let paused = self.nodes.get(node).filter(|node| node.hands.holds_any());
+        if paused
+            .and_then(|node| node.pause.as_ref())
+            .is_some_and(|pause| pause.token == token)
+        {
+            self.reset(node);
+        }
+    }
+
+    pub(super) fn on_reset_unstopped(&mut self, node: usize, boot: u64) {
+        let unstopped = self.nodes.get(node).filter(|node| node.boot == boot);
+        if unstopped.is_some_and(|node| node.hands.has_unstopped_emergency()) {
+            self.reset(node);
+        }
+    }
+
+    fn reset(&mut self, node: usize) {
+        self.note_node(node, format_args!("watchdog resets the machine"));
+        self.power_cut(node);
+        let back = self.now + self.random.below(4 * nanos(self.scenario.deadtime));
+        self.queue.push(back, Happening::Boot { node });
+    }
+
+    /// A person stops the daemon.
+    ///
+    /// # Errors
+    /// An invariant that did not hold.
+    pub fn shut_down(&mut self, node: usize) -> Result<(), Failure> {
+        if !self.nodes.get(node).is_some_and(|node| node.is_awake()) {
+            return Ok(());
+        }
+        self.note_node(node, format_args!("is asked to stop"));
+        if let Some(daemon) = self
+            .nodes
+            .get_mut(node)
+            .and_then(|node| node.daemon.as_mut())
+        {
+            daemon.leaving = true;
+        }
+        self.turn(node, Input::Shutdown)
+    }
+}

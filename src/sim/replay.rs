@@ -1,0 +1,87 @@
+//! Packets that come again, or from somewhere else: they must change nothing.
+
+use crate::core::Input;
+use crate::ids::{ClusterName, NodeName};
+use crate::sim::Mind;
+use crate::sim::check::{self, Failure};
+use crate::sim::cluster::{Sim, link_id};
+use crate::sim::happening::Happening;
+use crate::sim::transport;
+
+impl<M: Mind> Sim<M> {
+    /// An attacker sends something again that this node has received, or that anybody has.
+    pub(super) fn maybe_replay(&mut self, node: usize) -> Result<(), Failure> {
+        if !self.random.chance(self.scenario.replays) {
+            return Ok(());
+        }
+        let choice = self.random.below(4);
+        if choice == 0 {
+            if let Some(old) = self.network.recorded() {
+                let happening = Happening::Arrive {
+                    node,
+                    link: old.link,
+                    packet: old.packet,
+                };
+                self.queue.push(self.now + 1, happening);
+            }
+            return Ok(());
+        }
+        self.let_timers_pass(node)?;
+        let seen = self
+            .nodes
+            .get(node)
+            .and_then(|node| node.daemon.as_ref())
+            .map(|daemon| &daemon.seen);
+        let index = self.random.index(seen.map_or(0, |seen| seen.len()));
+        let Some(old) = seen.and_then(|seen| seen.get(index)) else {
+            return Ok(());
+        };
+        let link = link_id(old.link);
+        let Some(mut status) = transport::unpack(&old.packet) else {
+            return Ok(());
+        };
+        match choice {
+            1 => {}
+            2 => {
+                status.node = stranger();
+                status.sequence = status.sequence.next();
+            }
+            _ => status.cluster = other_cluster(),
+        }
+        self.must_change_nothing(node, Input::Message { link, status })
+    }
+
+    fn let_timers_pass(&mut self, node: usize) -> Result<(), Failure> {
+        self.turn(node, Input::Tick)
+    }
+
+    fn must_change_nothing(&mut self, node: usize, input: Input) -> Result<(), Failure> {
+        let now = self.now;
+        let Some(machine) = self.nodes.get_mut(node) else {
+            return Ok(());
+        };
+        let local = machine.clock.local(now);
+        let Some(daemon) = machine.daemon.as_mut() else {
+            return Ok(());
+        };
+        let before = check::without_counters(daemon.mind.view(local));
+        let text = format!("{input:?}");
+        let outputs = daemon.mind.handle(local, input);
+        let after = check::without_counters(daemon.mind.view(local));
+        if outputs.is_empty() && before == after {
+            return Ok(());
+        }
+        let text = format!("{text} led to {outputs:?}; before {before:?}; after {after:?}");
+        self.fail("replay", text)
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a constant that the border accepts")]
+fn stranger() -> NodeName {
+    NodeName::new("stranger").expect("\"stranger\" is a name")
+}
+
+#[expect(clippy::expect_used, reason = "a constant that the border accepts")]
+fn other_cluster() -> ClusterName {
+    ClusterName::new("other").expect("\"other\" is a name")
+}

@@ -1,0 +1,201 @@
+//! Heartbeats as packets, field by field, and what a wrong field leads to.
+
+use super::super::status::{Heard, Phase};
+use super::super::{GROUPS_MAX, NODES_MAX};
+use super::*;
+use crate::ids::GroupName;
+
+const FACTS: SenderFacts<'static> = SenderFacts {
+    timestamp_unix_secs: 0x6b02_5b6a,
+    loadavg: "0.73 0.33 0.15 2/113 106\nrest",
+    ttl: 3,
+};
+
+fn keys() -> Keys {
+    Keys::parse("auth 1\n1 sha1 LabSecret1\n").unwrap()
+}
+
+fn status() -> Status {
+    Status {
+        cluster: ClusterName::new("example").unwrap(),
+        node: NodeName::new("alpha").unwrap(),
+        generation: Generation(0x6b02_5b66),
+        sequence: Sequence(14),
+        phase: Phase::Active,
+        deadtime: Duration::from_secs(6),
+        heard: [].into(),
+        term: None,
+        voting: true,
+        report: Report::default(),
+        plan: None,
+        request: None,
+        config_hash: 0x00c0_ffee,
+    }
+}
+
+/// The message that a status is sent as.
+fn sent(status: &Status) -> Message {
+    netstring::open(&encode(status, &keys(), &FACTS), &keys()).unwrap()
+}
+
+/// The status' message with one field changed, or left out.
+fn decode_with(name: &str, value: Option<&str>) -> Result<Received, Reject> {
+    let mut changed = Message::new();
+    if let Some(value) = value {
+        changed.push_text(name, value);
+    }
+    for field in sent(&status())
+        .fields()
+        .iter()
+        .filter(|f| f.name != name.as_bytes())
+    {
+        assert!(changed.push(field.clone()));
+    }
+    decode(&netstring::seal(&changed, keys().sending_key()), &keys())
+}
+
+#[test]
+fn a_heartbeat_reads_like_heartbeats_with_our_fields_before_the_common_ones() {
+    let message = sent(&status());
+    let text: Vec<String> = message
+        .fields()
+        .iter()
+        .map(|f| format!("{}={}", f.name.escape_ascii(), f.value.escape_ascii()))
+        .collect();
+    let (auth, fields) = text.split_last().unwrap();
+    let expected = "t=status|st=active|dt=1770|ha_v=1|ha_cluster=example|ha_config=c0ffee|\
+         ha_flags=voting|ha_report=0|src=alpha|seq=e|hg=6b025b66|ts=6b025b6a|\
+         ld=0.73 0.33 0.15 2/113 106|ttl=3";
+    assert_eq!(fields.join("|"), expected);
+    assert!(auth.starts_with("auth=1 "), "{auth}");
+}
+
+#[test]
+fn the_deadtime_is_rounded_down() {
+    let mut status = status();
+    status.deadtime = Duration::from_nanos(2_000_999_999);
+    assert_eq!(sent(&status).text("dt"), Some("7d0"));
+    status.deadtime = Duration::MAX;
+    assert_eq!(sent(&status).text("dt"), Some("ffffffffffffffff"));
+}
+
+#[test]
+fn a_missing_or_bad_field_has_its_reason() {
+    for name in [
+        "t",
+        "src",
+        "ts",
+        "seq",
+        "st",
+        "dt",
+        "hg",
+        "ha_cluster",
+        "ha_config",
+        "ha_report",
+    ] {
+        assert_eq!(decode_with(name, None), Err(Reject::MissingField), "{name}");
+    }
+    let bad = [
+        ("ts", "0"),
+        ("ts", "x"),
+        ("seq", ""),
+        ("src", "a b"),
+        ("st", "ping"),
+        ("dt", "-1"),
+        ("hg", "10000000000000000"),
+        ("ha_cluster", ""),
+        ("ha_flags", "voting voting"),
+        ("ha_flags", "flying"),
+        ("ha_term", "1:alpha"),
+        ("ha_heard", "beta:1:1:q"),
+        ("ha_groups", "web:r:100000000"),
+        ("ha_groups", "web:z"),
+        ("ha_plan", ""),
+        ("ha_request", "1:dance:web:beta"),
+        ("ha_request", "1:move:web:beta:x"),
+    ];
+    for (name, value) in bad {
+        assert_eq!(
+            decode_with(name, Some(value)),
+            Err(Reject::BadField),
+            "{name}={value}"
+        );
+    }
+    assert_eq!(decode_with("ha_v", Some("2")), Err(Reject::UnknownVersion));
+    let unknown = decode_with("ha_later", Some("anything"));
+    assert_eq!(unknown, Ok(Received::Status(Box::new(status()))));
+}
+
+#[test]
+fn other_authentic_messages_are_foreign() {
+    for (name, value) in [("ha_v", None), ("t", Some("starting"))] {
+        assert!(
+            matches!(decode_with(name, value), Ok(Received::Foreign(_))),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn as_many_nodes_and_groups_as_allowed_and_no_more() {
+    let mut full = status();
+    let heard = Heard {
+        generation: Generation(1),
+        sequence: Sequence(1),
+        promise: true,
+    };
+    for number in 0..NODES_MAX {
+        full.heard
+            .insert(NodeName::new(&format!("n{number}")).unwrap(), heard);
+    }
+    for number in 0..GROUPS_MAX {
+        let group = GroupName::new(&format!("g{number}")).unwrap();
+        full.report.groups.insert(group, Default::default());
+    }
+    let packet = encode(&full, &keys(), &FACTS);
+    assert!(
+        packet.len() < super::super::PACKET_SENT_MAX,
+        "{}",
+        packet.len()
+    );
+    assert_eq!(
+        decode(&packet, &keys()),
+        Ok(Received::Status(Box::new(full.clone())))
+    );
+    let mut nodes = full.clone();
+    nodes.heard.insert(NodeName::new("more").unwrap(), heard);
+    let mut groups = full;
+    groups
+        .report
+        .groups
+        .insert(GroupName::new("more").unwrap(), Default::default());
+    for more in [nodes, groups] {
+        let packet = encode(&more, &keys(), &FACTS);
+        assert_eq!(decode(&packet, &keys()), Err(Reject::BadField));
+    }
+}
+
+#[test]
+fn without_keys_nothing_is_signed_and_nothing_accepted() {
+    let unsigned = encode(&status(), &Keys::none(), &FACTS);
+    assert!(unsigned.ends_with(b"%%%\n"));
+    assert_eq!(decode(&unsigned, &keys()), Err(Reject::NoAuthentication));
+    let signed = encode(&status(), &keys(), &FACTS);
+    assert_eq!(decode(&signed, &Keys::none()), Err(Reject::UnknownKey));
+}
+
+#[test]
+fn odd_facts_do_no_harm() {
+    let facts = SenderFacts {
+        timestamp_unix_secs: 0,
+        loadavg: &"é\u{7}x".repeat(100),
+        ttl: 0,
+    };
+    let packet = encode(&status(), &keys(), &facts);
+    assert_eq!(
+        decode(&packet, &keys()),
+        Ok(Received::Status(Box::new(status())))
+    );
+    let message = netstring::open(&packet, &keys()).unwrap();
+    assert_eq!(message.text("ld").map(str::len), Some(LOADAVG_LENGTH_MAX));
+}

@@ -1,0 +1,190 @@
+//! Texts of what a node says about itself: whom it heard, its groups, the peers it declared dead.
+
+use super::text::{Parts, list, parse_item, parse_list};
+use super::{GROUPS_MAX, NODES_MAX, Reject};
+use crate::ids::{Generation, GroupName, NodeName, Sequence, Term};
+use crate::wire::status::{DeadReport, GroupReport, GroupState, Heard, Phase};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn phase_text(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Init => "init",
+        Phase::Up => "up",
+        Phase::Active => "active",
+        Phase::Gone => "dead",
+    }
+}
+
+pub(super) fn parse_phase(text: &str) -> Result<Phase, Reject> {
+    match text {
+        "init" => Ok(Phase::Init),
+        "up" => Ok(Phase::Up),
+        "active" => Ok(Phase::Active),
+        "dead" => Ok(Phase::Gone),
+        _ => Err(Reject::BadField),
+    }
+}
+
+/// `NUMBER:LEADER:GENERATION`.
+pub(super) fn term_text(term: &Term) -> String {
+    format!("{:x}:{}:{:x}", term.number, term.leader, term.generation.0)
+}
+
+pub(super) fn parse_term(text: &str) -> Result<Term, Reject> {
+    parse_item(text, |parts| {
+        Ok(Term {
+            number: parts.number()?,
+            leader: parts.node()?,
+            generation: Generation(parts.number()?),
+        })
+    })
+}
+
+/// `NODE:GENERATION:SEQUENCE[:p]`, the mark for a promise.
+pub(super) fn heard_text(heard: &BTreeMap<NodeName, Heard>) -> Option<String> {
+    list(heard.iter().map(|(node, heard)| {
+        let promise = if heard.promise { ":p" } else { "" };
+        format!(
+            "{node}:{:x}:{:x}{promise}",
+            heard.generation.0, heard.sequence.0
+        )
+    }))
+}
+
+pub(super) fn parse_heard(text: Option<&str>) -> Result<BTreeMap<NodeName, Heard>, Reject> {
+    parse_list(text, NODES_MAX, |parts| {
+        let node = parts.node()?;
+        let heard = Heard {
+            generation: Generation(parts.number()?),
+            sequence: Sequence(parts.number()?),
+            promise: parts.mark("p")?,
+        };
+        Ok((node, heard))
+    })
+}
+
+/// `GROUP:STATE[:FAILURES[:p]]`, the mark for a pinned group.
+pub(super) fn groups_text(groups: &BTreeMap<GroupName, GroupReport>) -> Option<String> {
+    list(groups.iter().map(|(group, report)| {
+        let state = state_letter(report.state);
+        match (report.failures, report.pinned) {
+            (0, false) => format!("{group}:{state}"),
+            (failures, false) => format!("{group}:{state}:{failures:x}"),
+            (failures, true) => format!("{group}:{state}:{failures:x}:p"),
+        }
+    }))
+}
+
+pub(super) fn parse_groups(text: Option<&str>) -> Result<BTreeMap<GroupName, GroupReport>, Reject> {
+    parse_list(text, GROUPS_MAX, |parts| {
+        Ok((parts.group()?, parse_group(parts)?))
+    })
+}
+
+fn parse_group(parts: &mut Parts<'_>) -> Result<GroupReport, Reject> {
+    let state = parse_state(parts.word()?)?;
+    let failures = match parts.optional() {
+        Some(text) => super::text::parse_number(text)?,
+        None => 0,
+    };
+    Ok(GroupReport {
+        state,
+        failures: u32::try_from(failures).map_err(|_| Reject::BadField)?,
+        pinned: parts.mark("p")?,
+    })
+}
+
+fn state_letter(state: GroupState) -> char {
+    match state {
+        GroupState::Stopped => 'x',
+        GroupState::Starting => 'u',
+        GroupState::Started => 'r',
+        GroupState::Stopping => 'd',
+        GroupState::Blocked => 'b',
+    }
+}
+
+fn parse_state(text: &str) -> Result<GroupState, Reject> {
+    match text {
+        "x" => Ok(GroupState::Stopped),
+        "u" => Ok(GroupState::Starting),
+        "r" => Ok(GroupState::Started),
+        "d" => Ok(GroupState::Stopping),
+        "b" => Ok(GroupState::Blocked),
+        _ => Err(Reject::BadField),
+    }
+}
+
+/// `NODE:GENERATION[:h]`, the mark for one that is heard again.
+pub(super) fn dead_text(dead: &BTreeMap<NodeName, DeadReport>) -> Option<String> {
+    list(dead.iter().map(|(node, dead)| {
+        let heard = if dead.heard_again { ":h" } else { "" };
+        format!("{node}:{:x}{heard}", dead.generation.0)
+    }))
+}
+
+pub(super) fn parse_dead(text: Option<&str>) -> Result<BTreeMap<NodeName, DeadReport>, Reject> {
+    parse_list(text, NODES_MAX, |parts| {
+        let node = parts.node()?;
+        let dead = DeadReport {
+            generation: Generation(parts.number()?),
+            heard_again: parts.mark("h")?,
+        };
+        Ok((node, dead))
+    })
+}
+
+/// `GROUP:NODE`.
+pub(super) fn blocked_text(blocked: &BTreeSet<(GroupName, NodeName)>) -> Option<String> {
+    list(
+        blocked
+            .iter()
+            .map(|(group, node)| format!("{group}:{node}")),
+    )
+}
+
+pub(super) fn parse_blocked(text: Option<&str>) -> Result<BTreeSet<(GroupName, NodeName)>, Reject> {
+    let pairs = parse_list(text, GROUPS_MAX, |parts| {
+        Ok(((parts.group()?, parts.node()?), ()))
+    })?;
+    Ok(pairs.into_keys().collect())
+}
+
+/// The flags of a status; each is a word of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Flags {
+    pub(super) voting: bool,
+    pub(super) standby: bool,
+    pub(super) leaving: bool,
+}
+
+pub(super) fn flags_text(flags: Flags) -> Option<String> {
+    let words = [
+        (flags.voting, "voting"),
+        (flags.standby, "standby"),
+        (flags.leaving, "leaving"),
+    ];
+    list(
+        words
+            .into_iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, word)| word.to_owned()),
+    )
+}
+
+pub(super) fn parse_flags(text: Option<&str>) -> Result<Flags, Reject> {
+    let mut flags = Flags::default();
+    for word in text.into_iter().flat_map(|text| text.split(' ')) {
+        let flag = match word {
+            "voting" => &mut flags.voting,
+            "standby" => &mut flags.standby,
+            "leaving" => &mut flags.leaving,
+            // What a flag means may bind others, so one that is not understood cannot be passed over.
+            _ => return Err(Reject::BadField),
+        };
+        if std::mem::replace(flag, true) {
+            return Err(Reject::BadField);
+        }
+    }
+    Ok(flags)
+}

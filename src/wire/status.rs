@@ -1,0 +1,274 @@
+//! What a node says in each heartbeat: its whole state, so that any one message can stand for all before it.
+//!
+//! The types only; `codec` maps them to Heartbeat's fields and back.
+
+use crate::ids::{
+    ClusterName, Generation, GroupName, NodeName, PlanVersion, RequestId, Sequence, Term,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// One heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Cluster of the sender.
+    pub cluster: ClusterName,
+    /// Sender.
+    pub node: NodeName,
+    /// The sender's life.
+    pub generation: Generation,
+    /// Position among the messages of that life.
+    pub sequence: Sequence,
+    /// How far the sender's life has come (Heartbeat's `st`).
+    pub phase: Phase,
+    /// The sender's own deadtime: how long each of its acknowledgements binds it (Heartbeat's `dt`).
+    pub deadtime: Duration,
+    /// Newest heartbeat that the sender heard from each peer.
+    pub heard: BTreeMap<NodeName, Heard>,
+    /// The term that the sender follows, with the leader it votes for; none before the first election.
+    pub term: Option<Term>,
+    /// Whether the sender's vote counts: false while it may have forgotten promises of an earlier life.
+    pub voting: bool,
+    /// What the sender runs, made under `term` and `report.version`.
+    pub report: Report,
+    /// The leader's decisions; only the leader of `term` sends one.
+    pub plan: Option<Plan>,
+    /// A person's request that the sender wants the leader to carry out, until it is answered.
+    pub request: Option<ForwardedRequest>,
+    /// Digest of the part of the configuration that must be equal on all nodes.
+    pub config_hash: u64,
+}
+
+/// How far a node's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Just started: bound by promises that it may have forgotten.
+    Init,
+    /// Hears and is heard, follows no plan yet.
+    Up,
+    /// Follows a plan.
+    Active,
+    /// Has stopped everything and leaves: the last words of this life.
+    Gone,
+}
+
+/// The newest heartbeat of one peer that a node has received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The peer's life.
+    pub generation: Generation,
+    /// Position in it.
+    pub sequence: Sequence,
+    /// Whether this is also the promise not to take part in declaring the peer dead for the sender's deadtime.
+    pub promise: bool,
+}
+
+/// What a node runs and knows, for its leader.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// The plan of the current term that the node has followed up to now.
+    pub version: PlanVersion,
+    /// Its own groups; a group that is not listed is stopped here, without a failure.
+    pub groups: BTreeMap<GroupName, GroupReport>,
+    /// Peers that it has declared dead and acknowledges no more.
+    pub dead: BTreeMap<NodeName, DeadReport>,
+    /// A person asked this node to run nothing.
+    pub standby: bool,
+    /// The node is about to leave and must hand over its groups.
+    pub leaving: bool,
+    /// Groups whose stop has failed, with the node where they may still run.
+    pub blocked: BTreeSet<(GroupName, NodeName)>,
+}
+
+/// One group on the reporting node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupReport {
+    /// Its state there.
+    pub state: GroupState,
+    /// How often it failed there since the last clearing.
+    pub failures: u32,
+    /// It runs there by a person's wish, which failback respects.
+    pub pinned: bool,
+}
+
+/// State of a group on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub enum GroupState {
+    /// Nothing of it runs there.
+    #[default]
+    Stopped,
+    /// Resources are being started, left to right.
+    Starting,
+    /// All its resources run.
+    Started,
+    /// Resources are being stopped, right to left.
+    Stopping,
+    /// A stop failed: it may still run there, and nobody else may run it.
+    Blocked,
+}
+
+/// How one node sees a peer that it declared dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadReport {
+    /// The life that was declared dead.
+    pub generation: Generation,
+    /// It is heard again, and waits for readmission.
+    pub heard_again: bool,
+}
+
+/// The decisions of a leader, valid in its term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Counts up within the term, from 1.
+    pub version: PlanVersion,
+    /// The members, each with the version that admitted it last.
+    pub members: BTreeMap<NodeName, PlanVersion>,
+    /// What each group shall do. Nothing is decided about a group that is not listed: where it runs it goes on, and
+    /// nobody starts it.
+    pub groups: BTreeMap<GroupName, Assignment>,
+    /// Answers to the newest request of each node.
+    pub answers: BTreeMap<NodeName, Answer>,
+}
+
+/// Where a group shall run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assignment {
+    /// The node that runs it may go on, but must not start it: others may not have stopped it yet.
+    Keep(NodeName),
+    /// The node shall run it; every other node is known to have stopped it.
+    Run {
+        /// The owner.
+        node: NodeName,
+        /// By a person's wish, which failback respects.
+        pinned: bool,
+    },
+    /// Whoever runs it shall stop it.
+    Nobody,
+}
+
+/// A person's request on its way to the leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardedRequest {
+    /// Counts up within the sender's generation, from 1.
+    pub id: RequestId,
+    /// What the person asked for.
+    pub wish: Wish,
+}
+
+/// What a person can ask of the leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Run `group` on `node`.
+    Move {
+        /// Which group.
+        group: GroupName,
+        /// Its new owner.
+        node: NodeName,
+    },
+    /// Every node that hears this forgets failures and a failed stop of `group`.
+    Clear {
+        /// Which group.
+        group: GroupName,
+    },
+}
+
+/// The leader's answer to a forwarded request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The asker's life.
+    pub generation: Generation,
+    /// The request of that life.
+    pub id: RequestId,
+    /// Accepted and planned, or why not.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why a person's request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The configuration has no such group.
+    #[error("there is no group \"{0}\" in this cluster; `hactl status` lists the groups")]
+    NoSuchGroup(GroupName),
+    /// The configuration has no such node.
+    #[error("there is no node \"{0}\" in this cluster; `hactl status` lists the nodes")]
+    NoSuchNode(NodeName),
+    /// The group's `nodes` do not list the node, or it is a witness.
+    #[error(
+        "group \"{group}\" may not run on \"{node}\": its `nodes` do not list it, or it is a witness"
+    )]
+    NotAllowedThere {
+        /// Which group.
+        group: GroupName,
+        /// Where it was to run.
+        node: NodeName,
+    },
+    /// The node is dead, leaving or not yet a member.
+    #[error(
+        "node \"{0}\" is not an active member now; wait until `hactl status` shows it as active"
+    )]
+    NodeNotActive(NodeName),
+    /// The node is in standby.
+    #[error("node \"{0}\" is in standby; run `hactl online` there first")]
+    NodeInStandby(NodeName),
+    /// The group failed on the node before.
+    #[error(
+        "group \"{group}\" has failed on \"{node}\"; repair it and run `hactl clear {group}` first"
+    )]
+    FailedThere {
+        /// Which group.
+        group: GroupName,
+        /// Where it failed.
+        node: NodeName,
+    },
+    /// A stop failed, so the group may run in two places if it were started elsewhere.
+    #[error(
+        "group \"{group}\" is blocked: stopping it on \"{node}\" failed; stop it there by hand, then run `hactl clear {group}`"
+    )]
+    Blocked {
+        /// Which group.
+        group: GroupName,
+        /// Where it may still run.
+        node: NodeName,
+    },
+    /// No leader within the time allowed: no quorum, or the network is cut.
+    #[error(
+        "no leader answered: this node has no quorum or is cut off; `hactl status` shows whom it hears"
+    )]
+    NoLeader,
+    /// No other node could take the groups.
+    #[error(
+        "no other node can take group \"{0}\", so it would stop; stop ha-node instead if that is what you want"
+    )]
+    NowhereToGo(GroupName),
+    /// The group was started at the target and failed, and went elsewhere.
+    #[error(
+        "group \"{group}\" did not start on \"{node}\": it runs where it could; see `journalctl -u ha-node` on \"{node}\""
+    )]
+    StartFailed {
+        /// Which group.
+        group: GroupName,
+        /// Where it failed.
+        node: NodeName,
+    },
+    /// The leader had accepted it, but could not carry it out.
+    #[error(
+        "group \"{group}\" did not move to \"{node}\": that node, or the one that runs the group, was out of reach meanwhile; try again when `hactl status` shows both as active"
+    )]
+    Overtaken {
+        /// Which group.
+        group: GroupName,
+        /// Where it was to run.
+        node: NodeName,
+    },
+    /// The cluster did not get there in time; it goes on trying.
+    #[error(
+        "not finished in time; the cluster goes on with it, `hactl status` shows how far it is"
+    )]
+    TimedOut,
+    /// The daemon is stopping.
+    #[error("this node is stopping")]
+    ShuttingDown,
+    /// Too many requests wait already.
+    #[error("too many requests are waiting on this node; try again in a moment")]
+    Busy,
+}

@@ -1,0 +1,142 @@
+//! Cuts of single directions, and restarts amid them: real cores pass each other messages, and no group has two owners.
+//!
+//! Each script is the shortest known way to one fault of the past.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+mod core_support;
+
+use core_support::{Cluster, DEADTIME, DRIVER, KEEPALIVE, MESSAGE, group, node};
+use ha_node::core::{Policy, Request};
+
+/// Five nodes of which `z` was first and leads; group `g` runs on `m` and may run on `n`.
+fn five_led_by_z() -> Cluster {
+    let nodes = ["a", "m", "n", "o", "z"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["m", "n"])]);
+    cluster.start(&["z"]);
+    cluster.run(300);
+    cluster.start(&["a", "m", "n", "o"]);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.leader("a").as_deref(), Some("z"));
+    assert_eq!(cluster.owners("g"), ["m"]);
+    cluster
+}
+
+fn move_to_n(cluster: &mut Cluster) {
+    let request = Request::Move {
+        group: group("g"),
+        node: node("n"),
+    };
+    cluster.ask("m", 1, request);
+    cluster.run(2 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["n"]);
+}
+
+#[test]
+fn a_leader_that_was_cut_off_does_not_place_a_group_by_what_it_knew_before() {
+    let mut cluster = five_led_by_z();
+    cluster.part("z", &["a", "n", "o"]);
+    cluster.cut("z", "m");
+    cluster.run(4 * DEADTIME);
+    move_to_n(&mut cluster);
+    cluster.kill(&["m"]);
+    cluster.part("m", &["a"]);
+    cluster.mend("z", "m");
+    cluster.run(50);
+    cluster.start(&["m"]);
+    cluster.run(6 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["n"]);
+}
+
+#[test]
+fn a_leader_that_gets_other_votes_after_a_lapse_does_not_go_on_with_its_old_term() {
+    let mut cluster = five_led_by_z();
+    cluster.part("z", &["a", "m", "n", "o"]);
+    cluster.run(2 * DEADTIME + DEADTIME / 2);
+    move_to_n(&mut cluster);
+    cluster.kill(&["m", "o"]);
+    for restarted in ["m", "o"] {
+        cluster.part(restarted, &["a"]);
+        cluster.join(restarted, &["z"]);
+    }
+    cluster.part("m", &["n"]);
+    cluster.run(KEEPALIVE);
+    cluster.start(&["m", "o"]);
+    cluster.run(5 * DEADTIME);
+}
+
+/// No majority condemns `z` while `m` hears it, so `g` waits; but `z` must not keep `m` from following `a`.
+#[test]
+fn of_four_nodes_three_go_on_without_the_leader_that_only_one_of_them_hears() {
+    let nodes = ["a", "m", "n", "z"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["z", "a"])]);
+    cluster.start(&["z"]);
+    cluster.run(300);
+    cluster.start(&["a", "m", "n"]);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.leader("a").as_deref(), Some("z"));
+    assert_eq!(cluster.owners("g"), ["z"]);
+    cluster.part("z", &["a", "n"]);
+    cluster.run(60 * DEADTIME);
+    for member in ["a", "m", "n"] {
+        assert_eq!(cluster.leader(member).as_deref(), Some("a"), "{member}");
+    }
+    assert_eq!(cluster.leader("z"), None);
+    cluster.kill(&["z"]);
+    cluster.run(10 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"]);
+}
+
+#[test]
+fn the_second_of_two_clearings_reaches_the_node_that_failed() {
+    let nodes = ["a", "b", "c"];
+    let groups: [(&str, &[&str]); 2] = [("g", &["a", "b"]), ("k", &["b", "a"])];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &groups);
+    cluster.start(&nodes);
+    cluster.run(4 * DEADTIME);
+    for (owner, failed) in [("a", "g"), ("b", "g"), ("b", "k")] {
+        cluster.fail(owner, failed);
+        cluster.run(DEADTIME / 2);
+    }
+    assert!(cluster.owners("g").is_empty(), "it failed everywhere");
+    assert_eq!(cluster.failures("b", "k")["b"], 1);
+    cluster.ask("c", 1, Request::Clear(group("g")));
+    cluster.ask("c", 2, Request::Clear(group("k")));
+    cluster.run(5 * DEADTIME);
+    assert_eq!(cluster.reply(1), Some(&Ok(())));
+    assert_eq!(cluster.reply(2), Some(&Ok(())));
+    for (seen_by, name) in [("a", "g"), ("b", "g"), ("a", "k"), ("b", "k")] {
+        let failures = cluster.failures(seen_by, name);
+        assert!(failures.is_empty(), "{seen_by} of {name}: {failures:?}");
+    }
+    assert_eq!(cluster.owners("g"), ["a"]);
+}
+
+#[test]
+fn under_ignore_an_owner_that_is_not_heard_gives_way_to_the_one_that_took_over() {
+    for offset in [0, 1, 17, 30, 50, 63, 80, 99] {
+        let mut cluster = Cluster::new(Policy::Ignore, &["a", "b"], &[("g", &["a", "b"])]);
+        cluster.start(&["a"]);
+        cluster.run(offset);
+        cluster.start(&["b"]);
+        cluster.run(4 * DEADTIME);
+        assert_eq!(cluster.owners("g"), ["a"]);
+        cluster.two_owners_allowed = true;
+        cluster.cut("a", "b");
+        cluster.run_until(2 * DEADTIME, |c| c.owners("g").len() == 2);
+        // The takeover is done when the driver has started the group.
+        cluster.run(DRIVER);
+        let both = cluster.run_until(5 * DEADTIME, |c| c.owners("g").len() == 1);
+        assert!(both <= 2 * KEEPALIVE + MESSAGE + DRIVER, "for {both} ms");
+        cluster.two_owners_allowed = false;
+        for _ in 0..10 * DEADTIME {
+            cluster.run(1);
+            assert_eq!(cluster.owners("g"), ["b"]);
+        }
+    }
+}

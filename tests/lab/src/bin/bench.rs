@@ -1,0 +1,328 @@
+//! The project's bars, measured: each line names the bar, what was measured, and whether it holds.
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use ha_node_lab::cluster::SERVICE;
+use ha_node_lab::scenario::{cables, deaths, moves};
+use ha_node_lab::{Cluster, Machine, Options, clock, host, install, meter};
+use std::time::Duration;
+
+/// Measures ha-node on machines of this host and prints the figures beside their bars.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure; everything if nothing is named
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// Rounds for the moves; the cuts take a quarter of it
+    #[arg(long, default_value_t = 20)]
+    rounds: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Planned move of an address
+    Move,
+    /// Planned move of an address and a web server
+    MoveService,
+    /// Power cut at three timings
+    PowerCut,
+    /// SIGKILL of the daemon
+    Sigkill,
+    /// Node cut off at the switch
+    CutOff,
+    /// 20 % packet loss for 60 s
+    Loss,
+    /// All cores busy for 60 s
+    Busy,
+    /// Memory and processor time at rest
+    Idle,
+    /// Size of the binary
+    Size,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    host::check_privilege()?;
+    let wanted = |what| arguments.what.is_empty() || arguments.what.contains(&what);
+    let cuts = arguments.rounds.div_ceil(4);
+    println!(
+        "{:<44} {:>9} {:>9} {:>9} {:>4}  bar",
+        "", "median", "least", "most", "n"
+    );
+    let steps: [(What, &dyn Fn() -> Result<()>); 9] = [
+        (What::Size, &size),
+        (What::Move, &|| planned_moves(arguments.rounds)),
+        (What::MoveService, &|| moves_with_service(arguments.rounds)),
+        (What::PowerCut, &|| power_cuts(cuts)),
+        (What::Sigkill, &|| sigkills(cuts)),
+        (What::CutOff, &cut_off),
+        (What::Loss, &loss),
+        (What::Busy, &busy),
+        (What::Idle, &idle),
+    ];
+    let mut failed = 0;
+    for (what, step) in steps.into_iter().filter(|(what, _)| wanted(*what)) {
+        if let Err(error) = step() {
+            eprintln!("{what:?}: {error:#}");
+            failed += 1;
+        }
+    }
+    anyhow::ensure!(failed == 0, "{failed} measurements failed");
+    Ok(())
+}
+
+/// One line of the table: values and their bar in the same unit.
+fn line(name: &str, mut values: Vec<f64>, unit: &str, bar: Option<f64>) {
+    values.sort_by(f64::total_cmp);
+    let (Some(least), Some(most)) = (values.first(), values.last()) else {
+        return;
+    };
+    let median = values.get(values.len() / 2).copied().unwrap_or_default();
+    let verdict = match bar {
+        Some(bar) if median <= bar => format!("<= {bar} {unit}: holds"),
+        Some(bar) => format!("<= {bar} {unit}: MISSED"),
+        None => "(reported)".to_owned(),
+    };
+    let count = values.len();
+    println!("{name:<44} {median:>9.2} {least:>9.2} {most:>9.2} {count:>4}  {verdict}");
+}
+
+fn planned_moves(rounds: usize) -> Result<()> {
+    let cluster = Cluster::form(Options::two().address_only())?;
+    let mut outages = Vec::new();
+    let mut requests = Vec::new();
+    let mut doubles = Vec::new();
+    for _ in 0..rounds {
+        let seen = moves::planned(&cluster)?;
+        outages.push(clock::ms(seen.address.longest_outage()));
+        requests.push(clock::ms(seen.value.took));
+        doubles.push(clock::ms(seen.owners.longest_double()));
+    }
+    line(
+        "planned move, address: outage, ms",
+        outages,
+        "ms",
+        Some(5.0),
+    );
+    line(
+        "planned move, address: hactl move, ms",
+        requests,
+        "ms",
+        None,
+    );
+    line(
+        "planned move, address: two owners, ms",
+        doubles,
+        "ms",
+        Some(0.0),
+    );
+    Ok(())
+}
+
+fn moves_with_service(rounds: usize) -> Result<()> {
+    let cluster = Cluster::form(Options::two())?;
+    let mut address = Vec::new();
+    let mut http = Vec::new();
+    let mut over = Vec::new();
+    for _ in 0..rounds {
+        let seen = moves::planned(&cluster)?;
+        let own = stop_time(&seen.value.from)? + start_time(&seen.value.to)?;
+        let outage = seen.http.as_ref().context("no web probe")?.longest_outage();
+        address.push(clock::ms(seen.address.longest_outage()));
+        http.push(clock::ms(outage));
+        over.push(clock::ms(outage.saturating_sub(own)));
+    }
+    line("planned move, with nginx: address, ms", address, "ms", None);
+    line("planned move, with nginx: http, ms", http, "ms", None);
+    line(
+        "planned move, with nginx: http beyond nginx, ms",
+        over,
+        "ms",
+        Some(20.0),
+    );
+    Ok(())
+}
+
+/// How long the service's last stop took, by systemd's own account.
+fn stop_time(machine: &Machine) -> Result<Duration> {
+    between(
+        machine,
+        "ActiveExitTimestampMonotonic",
+        "InactiveEnterTimestampMonotonic",
+    )
+}
+
+/// How long its last start took.
+fn start_time(machine: &Machine) -> Result<Duration> {
+    between(
+        machine,
+        "InactiveExitTimestampMonotonic",
+        "ActiveEnterTimestampMonotonic",
+    )
+}
+
+fn between(machine: &Machine, from: &str, to: &str) -> Result<Duration> {
+    let stamp = |name: &str| -> Result<u64> {
+        let property = format!("--property={name}");
+        Ok(machine
+            .systemctl(&["show", "--value", &property, SERVICE])?
+            .parse()?)
+    };
+    Ok(Duration::from_micros(
+        stamp(to)?.saturating_sub(stamp(from)?),
+    ))
+}
+
+fn power_cuts(rounds: usize) -> Result<()> {
+    for (keepalive, deadtime) in [(250, 2_000), (20, 100), (10, 30)] {
+        let cluster = Cluster::form(Options::two().timing(keepalive, deadtime).address_only())?;
+        let mut outages = Vec::new();
+        for _ in 0..rounds {
+            let seen = deaths::power_cut(&cluster)?;
+            outages.push(clock::ms(seen.address.longest_outage()));
+            deaths::come_back(&cluster, &seen.value.dead)?;
+        }
+        let bar = (deadtime > 30).then(|| f64::from(deadtime as u32 + keepalive as u32 + 20));
+        let name = format!("power cut at {keepalive} ms/{deadtime} ms: outage, ms");
+        line(&name, outages, "ms", bar);
+    }
+    Ok(())
+}
+
+fn sigkills(rounds: usize) -> Result<()> {
+    let cluster = Cluster::form(Options::two())?;
+    let mut doubles = Vec::new();
+    let mut outages = Vec::new();
+    for _ in 0..rounds {
+        let seen = deaths::kill_daemon(&cluster)?;
+        doubles.push(clock::ms(seen.owners.longest_double()));
+        outages.push(clock::ms(seen.address.longest_outage()));
+    }
+    line(
+        "SIGKILL of the daemon: two owners, ms",
+        doubles,
+        "ms",
+        Some(0.0),
+    );
+    line("SIGKILL of the daemon: outage, ms", outages, "ms", None);
+    let last = deaths::kill_daemon_for_good(&cluster)?;
+    let double = vec![clock::ms(last.owners.longest_double())];
+    line(
+        "SIGKILL, not restarted: two owners, ms",
+        double,
+        "ms",
+        Some(0.0),
+    );
+    let outage = vec![clock::ms(last.address.longest_outage())];
+    line("SIGKILL, not restarted: outage, ms", outage, "ms", None);
+    Ok(())
+}
+
+fn cut_off() -> Result<()> {
+    for (name, options) in [
+        ("two nodes", Options::two()),
+        ("three nodes", Options::three()),
+    ] {
+        let cluster = Cluster::form(options)?;
+        let seen = cables::cut_and_mend(&cluster, Duration::from_secs(10))?;
+        let mended = seen.value.cut.to;
+        let doubles = seen.owners.doubles();
+        let both: f64 = doubles
+            .iter()
+            .map(|(span, _)| clock::ms(span.length()))
+            .sum();
+        let after = doubles
+            .last()
+            .map_or(0.0, |(span, _)| clock::ms(span.to.saturating_sub(mended)));
+        let rest = seen
+            .address
+            .within(ha_node_lab::Span::new(mended, seen.span.to));
+        let bar = (name == "three nodes").then_some(0.0);
+        line(
+            &format!("cut off for 10 s, {name}: two owners, ms"),
+            vec![both],
+            "ms",
+            bar,
+        );
+        line(
+            &format!("cut off for 10 s, {name}: after mend, ms"),
+            vec![after],
+            "ms",
+            None,
+        );
+        let outage = vec![clock::ms(rest.longest_outage())];
+        line(
+            &format!("cut off for 10 s, {name}: outage after mend"),
+            outage,
+            "ms",
+            None,
+        );
+    }
+    Ok(())
+}
+
+fn loss() -> Result<()> {
+    let cluster = Cluster::form(Options::two())?;
+    let seen = cables::bad_cables(&cluster, 20, Duration::from_secs(60))?;
+    let takeovers = seen.owners.owners.values().map(Vec::len).sum::<usize>() as f64 - 1.0;
+    line(
+        "20 % loss for 60 s: false takeovers",
+        vec![takeovers],
+        "",
+        Some(0.0),
+    );
+    Ok(())
+}
+
+fn busy() -> Result<()> {
+    let cluster = Cluster::form(Options::two())?;
+    let seen = cables::busy_cores(&cluster, 2, Duration::from_secs(60))?;
+    let takeovers = seen.owners.owners.values().map(Vec::len).sum::<usize>() as f64 - 1.0;
+    line(
+        "all cores busy for 60 s: false takeovers",
+        vec![takeovers],
+        "",
+        Some(0.0),
+    );
+    Ok(())
+}
+
+fn idle() -> Result<()> {
+    let cluster = Cluster::form(Options::two())?;
+    clock::sleep(Duration::from_secs(5));
+    let read = || -> Result<Vec<meter::Usage>> {
+        cluster
+            .nodes
+            .iter()
+            .map(|node| meter::usage(node, install::UNIT))
+            .collect()
+    };
+    let before = read()?;
+    clock::sleep(Duration::from_secs(60));
+    let after = read()?;
+    let memory = after
+        .iter()
+        .map(|usage| usage.resident_kib as f64 / 1024.0)
+        .collect();
+    let share = after
+        .iter()
+        .zip(&before)
+        .map(|(a, b)| a.percent_since(b))
+        .collect();
+    line("at rest: resident memory, MiB", memory, "MiB", Some(10.0));
+    line("at rest: processor, % of a core", share, "%", Some(0.2));
+    Ok(())
+}
+
+fn size() -> Result<()> {
+    let stage = install::stage()?;
+    let binary = stage.path().join("usr/sbin/ha-node");
+    let bytes = std::fs::metadata(&binary).context("no binary")?.len();
+    line(
+        "binary, MiB",
+        vec![bytes as f64 / 1_048_576.0],
+        "MiB",
+        Some(8.0),
+    );
+    Ok(())
+}

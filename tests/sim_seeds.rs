@@ -1,0 +1,178 @@
+//! Thousands of simulated clusters, each made from a seed, over all sizes and both policies.
+//!
+//! `SIM_SEEDS=1000000` runs more of them, `SIM_FIRST=N` begins elsewhere, `SIM_NODES=N` keeps to one size;
+//! `SIM_SEED=N SIM_NODES=N SIM_POLICY=majority|ignore` runs one, and `SIM_TRACE=1` prints its every step.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use ha_node::core::Policy;
+use ha_node::sim::{Report, Scenario, TraceMode, run};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Seeds of the normal tests, over all shapes together.
+const SEEDS: u64 = 2_400;
+
+/// Failures after which a run of many seeds ends.
+const FAILURES_MAX: usize = 20;
+
+/// A seed, a size, a policy.
+type Case = (u64, usize, Policy);
+
+/// Sizes and policies, and how many of 16 seeds each gets.
+const SHAPES: [(usize, Policy, u64); 8] = [
+    (1, Policy::Majority, 1),
+    (1, Policy::Ignore, 1),
+    (2, Policy::Ignore, 4),
+    (2, Policy::Majority, 2),
+    (3, Policy::Majority, 4),
+    (3, Policy::Ignore, 1),
+    (5, Policy::Majority, 2),
+    (5, Policy::Ignore, 1),
+];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text:?}"))
+    })
+}
+
+fn policy_word(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Majority => "majority",
+        Policy::Ignore => "ignore",
+    }
+}
+
+/// Runs one seed; a failure comes back as the text to print.
+fn check_seed(seed: u64, nodes: usize, policy: Policy, mode: TraceMode) -> Result<Report, String> {
+    let scenario = Scenario::new(seed, nodes, policy);
+    let reason = match catch_unwind(AssertUnwindSafe(|| run(&scenario, mode))) {
+        Ok(Ok(report)) => return Ok(report),
+        Ok(Err((failure, _))) => failure.to_string(),
+        Err(_) => String::from("panic (see above)"),
+    };
+    let policy = policy_word(policy);
+    Err(format!(
+        "{reason}\n{scenario}\nreplay with: SIM_SEED={seed} SIM_NODES={nodes} SIM_POLICY={policy} SIM_TRACE=1 \
+         cargo test --release --test sim_seeds -- --nocapture one_seed"
+    ))
+}
+
+/// Runs all of them on all processors; the results come in the order of the seeds, whoever ran them.
+fn check_all(cases: Vec<Case>) -> Vec<(Case, Result<Report, String>)> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        let mut done = Vec::new();
+        while failed.load(Ordering::Relaxed) < FAILURES_MAX {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(place) else { break };
+            let result = check_seed(case.0, case.1, case.2, TraceMode::Quiet);
+            if let Err(text) = &result {
+                eprintln!("{text}\n");
+                failed.fetch_add(1, Ordering::Relaxed);
+            }
+            done.push((place, (*case, result)));
+        }
+        done
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut results: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join().unwrap());
+        joined.flatten().collect()
+    });
+    results.sort_by_key(|(place, _)| *place);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn seeds_of_all_shapes(total: u64, first: u64) -> impl Iterator<Item = Case> {
+    let wanted = number("SIM_NODES");
+    let shapes = SHAPES
+        .iter()
+        .filter(move |shape| wanted.is_none_or(|nodes| nodes == shape.0 as u64));
+    shapes.flat_map(move |(nodes, policy, share)| {
+        (first..first + (total * share).div_ceil(16)).map(|seed| (seed, *nodes, *policy))
+    })
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let total = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let seeds = seeds_of_all_shapes(total, number("SIM_FIRST").unwrap_or(0)).collect();
+    let (mut failures, mut runs, mut steps, mut worst) = (Vec::new(), 0_u64, 0_u64, 0.0_f64);
+    for (case, result) in check_all(seeds) {
+        runs += 1;
+        match result {
+            Ok(report) => {
+                steps += report.steps;
+                worst = worst.max(report.settled_after as f64 / report.settle_bound as f64);
+            }
+            Err(_) => failures.push(case),
+        }
+    }
+    println!(
+        "{runs} runs, {steps} steps, slowest settling at {:.0} % of its bound",
+        worst * 100.0
+    );
+    assert!(
+        failures.is_empty(),
+        "{} of {runs} runs failed: {failures:?}",
+        failures.len()
+    );
+}
+
+/// Seeds of a long run that failed once: a leader out of reach for less than deadtime still counts for those it led.
+#[test]
+fn seeds_that_failed_once_hold() {
+    for seed in [200_087, 200_301, 200_444] {
+        if let Err(text) = check_seed(seed, 3, Policy::Ignore, TraceMode::Quiet) {
+            panic!("{text}");
+        }
+    }
+}
+
+#[test]
+fn the_largest_cluster_holds_too() {
+    for seed in 0..number("SIM_LARGE_SEEDS").unwrap_or(4) {
+        if let Err(text) = check_seed(seed, 32, Policy::Majority, TraceMode::Quiet) {
+            panic!("{text}");
+        }
+    }
+}
+
+#[test]
+fn equal_seeds_are_equal_runs() {
+    for (seed, nodes, policy) in seeds_of_all_shapes(32, 0) {
+        let digest = || match run(&Scenario::new(seed, nodes, policy), TraceMode::Keep) {
+            Ok(report) => report.digest,
+            Err((failure, _)) => panic!("seed {seed}, {nodes} nodes: {failure}"),
+        };
+        assert_eq!(digest(), digest(), "seed {seed}, {nodes} nodes, {policy:?}");
+    }
+}
+
+#[test]
+fn one_seed() {
+    let Some(seed) = number("SIM_SEED") else {
+        println!("nothing to replay: SIM_SEED is not set");
+        return;
+    };
+    let nodes = usize::try_from(number("SIM_NODES").unwrap_or(3)).unwrap();
+    let policy = match std::env::var("SIM_POLICY").as_deref() {
+        Ok("ignore") => Policy::Ignore,
+        Ok("majority") | Err(_) => Policy::Majority,
+        Ok(other) => panic!("SIM_POLICY is majority or ignore, not {other:?}"),
+    };
+    println!("{}", Scenario::new(seed, nodes, policy));
+    let mode = if number("SIM_TRACE") == Some(1) {
+        TraceMode::Print
+    } else {
+        TraceMode::Quiet
+    };
+    match check_seed(seed, nodes, policy, mode) {
+        Ok(report) => println!("no invariant broken: {report:?}"),
+        Err(text) => panic!("{text}"),
+    }
+}

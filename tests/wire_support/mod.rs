@@ -1,0 +1,273 @@
+//! Arbitrary statuses within the limits of the wire.
+
+use ha_node::ids::{
+    ClusterName, Generation, GroupName, NodeName, PlanVersion, RequestId, Sequence, Term,
+};
+use ha_node::wire::status::{
+    Answer, Assignment, DeadReport, ForwardedRequest, GroupReport, GroupState, Heard, Phase, Plan,
+    Refusal, Report, Status, Wish,
+};
+use proptest::collection::{btree_map, btree_set};
+use proptest::option;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Names short and long, with every character that a name may have.
+const NAME: &str = "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,6}|[a-z][a-z0-9.-]{98}";
+
+fn node() -> impl Strategy<Value = NodeName> {
+    NAME.prop_map(|name| NodeName::new(&name).unwrap())
+}
+
+fn group() -> impl Strategy<Value = GroupName> {
+    NAME.prop_map(|name| GroupName::new(&name).unwrap())
+}
+
+/// Small numbers as often as any.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0..20_u64, any::<u64>(), Just(u64::MAX)]
+}
+
+fn generation() -> impl Strategy<Value = Generation> {
+    number().prop_map(Generation)
+}
+
+fn phase() -> impl Strategy<Value = Phase> {
+    prop_oneof![
+        Just(Phase::Init),
+        Just(Phase::Up),
+        Just(Phase::Active),
+        Just(Phase::Gone)
+    ]
+}
+
+fn heard() -> impl Strategy<Value = Heard> {
+    (generation(), number(), any::<bool>()).prop_map(|(generation, sequence, promise)| Heard {
+        generation,
+        sequence: Sequence(sequence),
+        promise,
+    })
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    (number(), node(), generation()).prop_map(|(number, leader, generation)| Term {
+        number,
+        leader,
+        generation,
+    })
+}
+
+fn group_report() -> impl Strategy<Value = GroupReport> {
+    let state = prop_oneof![
+        Just(GroupState::Stopped),
+        Just(GroupState::Starting),
+        Just(GroupState::Started),
+        Just(GroupState::Stopping),
+        Just(GroupState::Blocked),
+    ];
+    let failures = prop_oneof![Just(0), any::<u32>()];
+    (state, failures, any::<bool>()).prop_map(|(state, failures, pinned)| GroupReport {
+        state,
+        failures,
+        pinned,
+    })
+}
+
+fn dead_report() -> impl Strategy<Value = DeadReport> {
+    (generation(), any::<bool>()).prop_map(|(generation, heard_again)| DeadReport {
+        generation,
+        heard_again,
+    })
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    (
+        number().prop_map(PlanVersion),
+        btree_map(group(), group_report(), 0..6),
+        btree_map(node(), dead_report(), 0..4),
+        any::<bool>(),
+        any::<bool>(),
+        btree_set((group(), node()), 0..4),
+    )
+        .prop_map(
+            |(version, groups, dead, standby, leaving, blocked)| Report {
+                version,
+                groups,
+                dead,
+                standby,
+                leaving,
+                blocked,
+            },
+        )
+}
+
+fn assignment() -> impl Strategy<Value = Assignment> {
+    prop_oneof![
+        node().prop_map(Assignment::Keep),
+        Just(Assignment::Nobody),
+        (node(), any::<bool>()).prop_map(|(node, pinned)| Assignment::Run { node, pinned }),
+    ]
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        group().prop_map(Refusal::NoSuchGroup),
+        node().prop_map(Refusal::NoSuchNode),
+        (group(), node()).prop_map(|(group, node)| Refusal::NotAllowedThere { group, node }),
+        node().prop_map(Refusal::NodeNotActive),
+        node().prop_map(Refusal::NodeInStandby),
+        (group(), node()).prop_map(|(group, node)| Refusal::FailedThere { group, node }),
+        (group(), node()).prop_map(|(group, node)| Refusal::Blocked { group, node }),
+        Just(Refusal::NoLeader),
+        group().prop_map(Refusal::NowhereToGo),
+        (group(), node()).prop_map(|(group, node)| Refusal::StartFailed { group, node }),
+        (group(), node()).prop_map(|(group, node)| Refusal::Overtaken { group, node }),
+        Just(Refusal::TimedOut),
+        Just(Refusal::ShuttingDown),
+        Just(Refusal::Busy),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    (generation(), number(), option::of(refusal())).prop_map(|(generation, id, refusal)| Answer {
+        generation,
+        id: RequestId(id),
+        refusal,
+    })
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    (
+        number().prop_map(PlanVersion),
+        btree_map(node(), number().prop_map(PlanVersion), 0..6),
+        btree_map(group(), assignment(), 0..6),
+        btree_map(node(), answer(), 0..4),
+    )
+        .prop_map(|(version, members, groups, answers)| Plan {
+            version,
+            members,
+            groups,
+            answers,
+        })
+}
+
+fn request() -> impl Strategy<Value = ForwardedRequest> {
+    (number(), group(), node()).prop_map(|(id, group, node)| ForwardedRequest {
+        id: RequestId(id),
+        wish: Wish::Move { group, node },
+    })
+}
+
+/// Any status; its deadtime is of whole milliseconds, which is all that the wire carries.
+pub(crate) fn status() -> impl Strategy<Value = Status> {
+    let sender = (NAME, node(), generation(), number(), phase(), number());
+    let said = (
+        btree_map(node(), heard(), 0..6),
+        option::of(term()),
+        any::<bool>(),
+        report(),
+        option::of(plan()),
+        option::of(request()),
+        number(),
+    );
+    (sender, said).prop_map(|(sender, said)| {
+        let (cluster, node, generation, sequence, phase, deadtime) = sender;
+        let (heard, term, voting, report, plan, request, config_hash) = said;
+        Status {
+            cluster: ClusterName::new(&cluster).unwrap(),
+            node,
+            generation,
+            sequence: Sequence(sequence),
+            phase,
+            deadtime: Duration::from_millis(deadtime),
+            heard,
+            term,
+            voting,
+            report,
+            plan,
+            request,
+            config_hash,
+        }
+    })
+}
+
+/// A leader's status in a cluster of two, with something in every list.
+pub(crate) fn example() -> Status {
+    let node = |name: &str| NodeName::new(name).unwrap();
+    let web = GroupName::new("web").unwrap();
+    let (alpha, beta) = (node("alpha"), node("beta"));
+    let generation = Generation(0x6b02_5b66);
+    let heard = Heard {
+        generation,
+        sequence: Sequence(31),
+        promise: true,
+    };
+    let refusal = Some(Refusal::FailedThere {
+        group: web.clone(),
+        node: alpha.clone(),
+    });
+    Status {
+        cluster: ClusterName::new("example").unwrap(),
+        node: alpha.clone(),
+        generation,
+        sequence: Sequence(30),
+        phase: Phase::Active,
+        deadtime: Duration::from_secs(2),
+        heard: BTreeMap::from([(beta.clone(), heard)]),
+        term: Some(Term {
+            number: 3,
+            leader: alpha.clone(),
+            generation,
+        }),
+        voting: true,
+        report: Report {
+            version: PlanVersion(2),
+            groups: BTreeMap::from([(
+                web.clone(),
+                GroupReport {
+                    state: GroupState::Stopped,
+                    failures: 1,
+                    pinned: false,
+                },
+            )]),
+            dead: BTreeMap::from([(
+                node("gamma"),
+                DeadReport {
+                    generation,
+                    heard_again: true,
+                },
+            )]),
+            standby: false,
+            leaving: false,
+            blocked: BTreeSet::from([(GroupName::new("mail").unwrap(), beta.clone())]),
+        },
+        plan: Some(Plan {
+            version: PlanVersion(2),
+            members: BTreeMap::from([(alpha, PlanVersion(1)), (beta.clone(), PlanVersion(1))]),
+            groups: BTreeMap::from([(
+                web.clone(),
+                Assignment::Run {
+                    node: beta.clone(),
+                    pinned: true,
+                },
+            )]),
+            answers: BTreeMap::from([(
+                beta.clone(),
+                Answer {
+                    generation,
+                    id: RequestId(1),
+                    refusal,
+                },
+            )]),
+        }),
+        request: Some(ForwardedRequest {
+            id: RequestId(4),
+            wish: Wish::Move {
+                group: web,
+                node: beta,
+            },
+        }),
+        config_hash: 0x00c0_ffee,
+    }
+}
