@@ -6,11 +6,14 @@ LAB_PROFILE ?= release
 LAB_THREADS ?= 2
 LAB_RUN = HA_NODE_PROFILE=$(LAB_PROFILE) cargo run --quiet --locked --release --package ha-node-lab
 
-.PHONY: setup demo test lint unit-test lab-test bench lab-clean
+.PHONY: setup lab-build demo test lint unit-test lab-test bench lab-clean
 
-## setup: install what the host lacks and build the machines' file system
-setup:
+## setup: install what the host lacks, build the machines' file system and what is installed into them
+setup: lab-build
 	$(LAB_RUN) --bin lab -- setup
+
+lab-build:
+	$(MAKE) --no-print-directory build PROFILE=$(LAB_PROFILE)
 
 ## demo: a cluster of two machines shows a move, a power cut, a return, a cut cable
 demo: setup

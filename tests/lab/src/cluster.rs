@@ -205,7 +205,7 @@ impl Cluster {
     /// Boots the machines with ha-node installed and configured, but not started.
     ///
     /// # Errors
-    /// A machine does not boot, or ha-node does not build.
+    /// A machine does not boot, or ha-node is not built.
     pub fn prepare(options: Options) -> Result<Self> {
         ensure!((1..=NAMES.len()).contains(&options.nodes), "1 to 5 nodes");
         let stage = install::stage()?;

@@ -42,10 +42,10 @@ impl Drop for Stage {
     }
 }
 
-/// The stage of this process; `make install` builds what is not built.
+/// The stage of this process. The programs must be built: `make setup` does it.
 ///
 /// # Errors
-/// It does not build.
+/// They are not built for [`profile`], or cannot be put in place.
 pub fn stage() -> Result<Arc<Stage>> {
     let mut current = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(stage) = current.upgrade() {
