@@ -4,13 +4,15 @@
 //! Drivers and the bus send over bounded channels; a task of theirs that has ended ends the process, since a daemon
 //! without hands or ears must not seem to be alive. The watchdog of systemd is fed by this loop and by nothing else.
 
+mod alarm;
+mod notify;
 mod packets;
 mod people;
 pub mod release;
 mod start;
 
-pub(crate) use start::load_keys;
 pub use start::{Options, check, exit_code, run};
+pub(crate) use start::{key_warnings, load_keys};
 
 use crate::core::{Core, Input, Instant, Output, Persistent};
 use crate::dbus::BusCommand;
@@ -22,6 +24,8 @@ use crate::state::State;
 use crate::wire::codec::SenderFacts;
 use crate::wire::keys::Keys;
 use crate::wire::status::{Refusal, Status};
+use alarm::Alarm;
+use anyhow::Context as _;
 use packets::Reception;
 use people::People;
 use std::collections::BTreeMap;
@@ -35,6 +39,12 @@ const PACKETS_PER_TURN: usize = 64;
 
 /// Pause between two looks at what has no event of its own: the journal's backlog, counters for the bus.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// What is due may wait this long for a turn that comes anyway.
+const HOUSEKEEPING_SLACK: Duration = Duration::from_millis(500);
+
+/// How much longer a stop under way may take, told again and again while it goes on.
+const STOP_EXTENSION: Duration = Duration::from_secs(30);
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,28 +70,31 @@ struct Node {
     people: People,
     waiting: BTreeMap<RequestId, oneshot::Sender<Result<(), Refusal>>>,
     last_request: RequestId,
-    storing: Option<JoinHandle<()>>,
+    storing: Option<JoinHandle<bool>>,
+    /// The newest state did not get to the disk: tried again once a second.
+    unstored: Option<Persistent>,
     /// Answers that must not be given before what they rest on is stored.
     held_back: Vec<(RequestId, Result<(), Refusal>)>,
+    alarm: Alarm,
+    /// How often systemd's watchdog is fed at least.
     watchdog: Option<Duration>,
     fed: Instant,
+    kept_house: Instant,
+    stopping: bool,
 }
 
 impl Node {
     /// Runs until the core has left the cluster.
     async fn run_loop(mut self, mut stop: mpsc::Receiver<()>) -> anyhow::Result<()> {
-        let mut stopping = false;
-        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.turn(Input::Tick);
         loop {
-            self.feed_watchdog();
-            let pause = self.pause();
+            self.keep_up();
+            let due = self.next_due();
             let turn = tokio::select! {
                 biased;
-                Some(()) = stop.recv(), if !stopping => {
-                    stopping = true;
-                    self.people.stopping();
+                Some(()) = stop.recv(), if !self.stopping => {
+                    self.stopping = true;
+                    self.people.notifier.stopping();
                     self.turn(Input::Shutdown)
                 }
                 event = self.link_events.recv() => {
@@ -93,9 +106,11 @@ impl Node {
                     self.handle_hands_event(event)
                 }
                 Some(command) = self.commands.recv() => self.handle_command(command),
-                () = finished(&mut self.storing) => { self.on_stored(); Turn::Again }
-                () = tokio::time::sleep(pause) => self.turn(Input::Tick),
-                _ = housekeeping.tick() => { self.keep_house(); Turn::Again }
+                stored = finished(&mut self.storing) => { self.on_stored(stored); Turn::Again }
+                rung = self.alarm.wait_until(due) => {
+                    rung.context("the alarm of the loop has failed")?;
+                    self.turn(Input::Tick)
+                }
             };
             if turn == Turn::Finished {
                 return Ok(());
@@ -167,26 +182,36 @@ impl Node {
         let state = Arc::clone(&self.state);
         if persistent.generation != self.generation_stored {
             self.generation_stored = persistent.generation;
-            store_now(&state, &persistent);
+            if !store_now(&state, &persistent) {
+                self.unstored = Some(persistent);
+            }
             return;
         }
+        self.unstored = Some(persistent.clone());
         let before = self.storing.take();
         self.storing = Some(tokio::spawn(async move {
             if let Some(before) = before {
                 let _ = before.await;
             }
             let done = tokio::task::spawn_blocking(move || store_now(&state, &persistent)).await;
-            if let Err(error) = done {
-                tracing::error!(
-                    "storing the state was broken off ({error}); it is stored again at the next change"
-                );
-            }
+            done.unwrap_or_else(|error| {
+                tracing::error!("storing the state was broken off ({error}), trying again");
+                false
+            })
         }));
     }
 
-    fn on_stored(&mut self) {
+    fn on_stored(&mut self, stored: bool) {
         self.storing = None;
+        if stored {
+            self.unstored = None;
+        }
         for (id, result) in std::mem::take(&mut self.held_back) {
+            let result = result.and(if stored {
+                Ok(())
+            } else {
+                Err(Refusal::NotStored)
+            });
             self.reply(id, result);
         }
     }
@@ -288,47 +313,63 @@ impl Node {
         }
     }
 
-    /// Time to the next deadline of the core, or of the watchdog if that is nearer.
-    fn pause(&self) -> Duration {
-        let now = process::boottime_now();
-        let core = self.core.next_deadline().map(|at| at.since(now));
-        let watchdog = self.watchdog.map(|every| (self.fed + every).since(now));
-        core.into_iter()
+    /// When the loop must go round at the latest: at the core's deadline, else for what can wait for it a while.
+    fn next_due(&self) -> Instant {
+        let house = self.kept_house + HOUSEKEEPING + HOUSEKEEPING_SLACK;
+        let watchdog = self.watchdog.map(|every| self.fed + 2 * every);
+        self.core
+            .next_deadline()
+            .into_iter()
             .chain(watchdog)
-            .min()
-            .unwrap_or(HOUSEKEEPING)
+            .fold(house, Instant::min)
     }
 
-    fn feed_watchdog(&mut self) {
+    /// What is due by the clock alone, done in passing.
+    fn keep_up(&mut self) {
         let now = process::boottime_now();
         if self
             .watchdog
             .is_some_and(|every| now.since(self.fed) >= every)
         {
             self.fed = now;
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            self.people.notifier.watchdog();
+        }
+        if now.since(self.kept_house) >= HOUSEKEEPING {
+            self.kept_house = now;
+            self.keep_house();
         }
     }
 
     fn keep_house(&mut self) {
+        if self.stopping {
+            self.people.notifier.extend_timeout(STOP_EXTENSION);
+        }
+        if self.storing.is_none()
+            && let Some(persistent) = self.unstored.take()
+        {
+            self.store(persistent);
+        }
         self.people.keep_house();
         self.reception.tell_rejected();
         self.show();
     }
 }
 
-fn store_now(state: &State, persistent: &Persistent) {
-    if let Err(error) = state.store(persistent) {
-        tracing::error!("{error}; a restart of ha-node will not know of the newest change");
+/// Whether it is on disk now.
+fn store_now(state: &State, persistent: &Persistent) -> bool {
+    match state.store(persistent) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!("{error}; a restart of ha-node will not know of the newest change");
+            false
+        }
     }
 }
 
-/// Ends when the task has; never without one.
-async fn finished(task: &mut Option<JoinHandle<()>>) {
+/// Ends when the task has, with its answer; never without one.
+async fn finished(task: &mut Option<JoinHandle<bool>>) -> bool {
     match task {
-        Some(task) => {
-            let _ = task.await;
-        }
+        Some(task) => task.await.unwrap_or(false),
         None => std::future::pending().await,
     }
 }

@@ -77,9 +77,11 @@ fn the_defaults_in_the_comments_are_those_of_the_program() {
     );
     let unit = &load(&plain).unwrap().groups[0].resources[1];
     assert_eq!(
-        (unit.id.as_str(), unit.stop_timeout),
+        (unit.id.as_str(), unit.start_timeout),
         ("unit:nginx.service", Duration::from_secs(90))
     );
+    assert!(text.contains("default: \"10s\" for a vip, \"300s\" for a unit"));
+    assert_eq!(unit.stop_timeout, Duration::from_secs(300));
     assert!(text.contains("Default: \"linux-ha\"."));
     let unnamed = text.replacen("name = \"web\"", "", 1);
     assert_eq!(load(&unnamed).unwrap().cluster().as_str(), "linux-ha");

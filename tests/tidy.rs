@@ -88,6 +88,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dbus",
             "ids",
             "node::Options",
+            "node::key_warnings",
             "node::load_keys",
             "state::DIRECTORY",
         ],

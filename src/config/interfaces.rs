@@ -11,6 +11,17 @@ pub struct InterfaceUse {
     pub name: String,
     /// Where it is named.
     pub place: Place,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What an interface is for, which decides what its absence means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A link waits for it.
+    Link,
+    /// A virtual address cannot be started without it.
+    Address,
 }
 
 /// The machine's interfaces, sorted.
@@ -44,10 +55,13 @@ fn missing_one(interface: &InterfaceUse, existing: &[String]) -> Warning {
     Warning {
         place: Some(interface.place.clone()),
         text: format!(
-            "no interface {:?} on this machine now; there are {} (see `ip link`){near}; waiting for it once the \
-             daemon runs",
+            "no interface {:?} on this machine now; there are {} (see `ip link`){near}; {}",
             interface.name,
-            existing.join(", ")
+            existing.join(", "),
+            match interface.purpose {
+                Purpose::Link => "the link waits for it",
+                Purpose::Address => "without it the group does not start here",
+            }
         ),
     }
 }
@@ -66,6 +80,7 @@ mod tests {
         let used = |name: &str| InterfaceUse {
             name: name.to_owned(),
             place: place.clone(),
+            purpose: Purpose::Link,
         };
         let existing = ["eth0".to_owned(), "lo".to_owned()];
         let warnings = missing(&[used("eth1"), used("lo")], &existing);

@@ -137,7 +137,7 @@ pub struct Resource {
     pub kind: ResourceKind,
     /// How long a start may take; 90 s by default for a unit, 10 s for an address.
     pub start_timeout: Duration,
-    /// How long a stop may take; the same defaults.
+    /// How long a stop may take; 300 s by default for a unit, which systemd ends by force before, 10 s for an address.
     pub stop_timeout: Duration,
 }
 

@@ -37,7 +37,8 @@ impl Core {
             };
             let (activity, failures) = (local.activity, local.failures);
             match (activity, self.duty(&name)) {
-                (Activity::Leftover, _) => self.order_stop(&name, Urgency::Orderly),
+                // Another node may have it by now: addresses first.
+                (Activity::Leftover, _) => self.order_stop(&name, Urgency::LeaseLost),
                 (Activity::Stopped, Duty::Run { pinned }) if may_start && failures == 0 => {
                     self.order_start(&name, pinned);
                 }

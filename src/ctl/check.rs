@@ -10,9 +10,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use zbus::Connection;
 
-/// Where the kernel lists the interfaces.
-const INTERFACES: &str = "/sys/class/net";
-
 /// A configuration that the daemon would run with.
 struct Checked {
     config: Config,
@@ -25,9 +22,6 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), CtlError> {
         config,
         mut warnings,
     } = load(file).map_err(CtlError::Failed)?;
-    warnings.extend(missing_interfaces(&config, |name| {
-        Path::new(INTERFACES).join(name).exists()
-    }));
     warnings.extend(unit_warnings(&config).await);
     for warning in &warnings {
         eprintln!("warning: {warning}");
@@ -42,8 +36,12 @@ fn load(file: Option<&Path>) -> Result<Checked, String> {
         state: crate::state::DIRECTORY.into(),
     };
     let (config, warnings) = options.read().map_err(|error| format!("{error:#}"))?;
-    crate::node::load_keys(&config).map_err(|error| format!("{error:#}"))?;
-    Ok(Checked { config, warnings })
+    let keys = crate::node::load_keys(&config).map_err(|error| format!("{error:#}"))?;
+    let warnings = warnings.into_iter().chain(crate::node::key_warnings(&keys));
+    Ok(Checked {
+        config,
+        warnings: warnings.collect(),
+    })
 }
 
 fn summary(config: &Config, warnings: usize) -> String {
@@ -60,20 +58,6 @@ fn summary(config: &Config, warnings: usize) -> String {
         config.links.len(),
         config.groups.len()
     )
-}
-
-fn missing_interfaces(config: &Config, exists: impl Fn(&str) -> bool) -> Vec<String> {
-    let links = config.links.iter().filter_map(|link| link.interface());
-    let addresses = resources(config).filter_map(|kind| match kind {
-        ResourceKind::Address { interface, .. } => Some(interface.as_str()),
-        ResourceKind::Unit { .. } => None,
-    });
-    let used: BTreeSet<&str> = links.chain(addresses).collect();
-    (used.into_iter().filter(|name| !exists(name)))
-        .map(|name| {
-            format!("there is no interface \"{name}\" on this machine now; it is waited for")
-        })
-        .collect()
 }
 
 fn resources(config: &Config) -> impl Iterator<Item = &ResourceKind> {
@@ -128,13 +112,25 @@ fn unit_warning(unit: &str, state: zbus::Result<String>) -> Option<String> {
             "\"{unit}\" is masked, so it cannot be started: systemctl unmask {unit}"
         )),
         Ok(_) => None,
-        Err(zbus::Error::MethodError(name, _, _))
-            if name.as_str() == "org.freedesktop.DBus.Error.FileNotFound"
-                || name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" =>
-        {
+        Err(error) if is_unknown(error) => {
             Some(format!("there is no unit \"{unit}\" on this machine"))
         }
         Err(error) => Some(format!("\"{unit}\" is not checked: {error}")),
+    }
+}
+
+/// What systemd answers for a unit without a file.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of the many errors of the library these mean that there is none"
+)]
+fn is_unknown(error: &zbus::Error) -> bool {
+    match error {
+        zbus::Error::FDO(error) => matches!(**error, zbus::fdo::Error::FileNotFound(_)),
+        zbus::Error::MethodError(name, _, _) => {
+            name.as_str() == "org.freedesktop.systemd1.NoSuchUnit"
+        }
+        _ => false,
     }
 }
 

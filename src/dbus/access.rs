@@ -4,7 +4,9 @@
 //! is used, since a lookup over the network would hold up the only thread.
 
 use crate::dbus::error::BusError;
+use crate::wire::status::Refusal;
 use std::collections::HashMap;
+use tokio::sync::Semaphore;
 use zbus::fdo::ConnectionCredentials;
 use zbus::message::{Flags, Header};
 use zbus::{Connection, Variant};
@@ -27,6 +29,7 @@ const ALLOW_USER_INTERACTION: u32 = 1;
 pub(crate) async fn authorize(
     connection: &Connection,
     header: &Header<'_>,
+    questions: &Semaphore,
 ) -> Result<(), BusError> {
     let Some(sender) = header.sender() else {
         return Err(denied());
@@ -34,9 +37,12 @@ pub(crate) async fn authorize(
     let credentials = credentials_of(connection, sender.as_str())
         .await
         .map_err(|_| denied())?;
-    if credentials.unix_user_id() == Some(0) || is_member(&credentials, read_group_id()) {
+    if credentials.unix_user_id() == Some(0) || is_member(&credentials, read_group_id().await) {
         return Ok(());
     }
+    let Ok(_permit) = questions.try_acquire() else {
+        return Err(Refusal::Busy.into());
+    };
     let interactive = header
         .primary()
         .flags()
@@ -81,8 +87,10 @@ fn is_member(credentials: &ConnectionCredentials, group: Option<u32>) -> bool {
     }
 }
 
-fn read_group_id() -> Option<u32> {
-    find_group_id(&std::fs::read_to_string(GROUP_FILE).ok()?, GROUP)
+/// Read on another thread, since the disk may stand still.
+async fn read_group_id() -> Option<u32> {
+    let read = tokio::task::spawn_blocking(|| std::fs::read_to_string(GROUP_FILE));
+    find_group_id(&read.await.ok()?.ok()?, GROUP)
 }
 
 /// The number of a group in the text of a group(5) file.

@@ -26,6 +26,7 @@ pub enum BusError {
     StartFailed(String),
     Overtaken(String),
     TimedOut(String),
+    NotStored(String),
     ShuttingDown(String),
     Busy(String),
     /// The caller may read but not change.
@@ -50,6 +51,7 @@ impl From<Refusal> for BusError {
             Refusal::StartFailed { .. } => Self::StartFailed(text),
             Refusal::Overtaken { .. } => Self::Overtaken(text),
             Refusal::TimedOut => Self::TimedOut(text),
+            Refusal::NotStored => Self::NotStored(text),
             Refusal::ShuttingDown => Self::ShuttingDown(text),
             Refusal::Busy => Self::Busy(text),
         }

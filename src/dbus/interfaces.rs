@@ -339,11 +339,11 @@ impl Shared {
         header: &Header<'_>,
         connection: &Connection,
     ) -> Result<(), BusError> {
-        // The permit bounds the tasks that callers can make us keep.
+        // Before the permit: who may not ask must not take the place of those who may.
+        access::authorize(connection, header, &self.questions).await?;
         let Ok(_permit) = self.calls.try_acquire() else {
             return Err(Refusal::Busy.into());
         };
-        access::authorize(connection, header).await?;
         let (reply, answer) = oneshot::channel();
         let command = BusCommand::Request { request, reply };
         self.commands

@@ -27,6 +27,10 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 /// The well-known name.
 pub const BUS_NAME: &str = "org.linuxha.Cluster";
 
+/// How many callers polkit may be asked about at once, each of whom may be typing a password; more are refused as busy,
+/// which keeps neither root nor the group from anything.
+const QUESTIONS_MAX: usize = 16;
+
 /// How many calls may wait for the cluster; more are refused as busy.
 const CALLS_MAX: usize = 64;
 
@@ -67,6 +71,11 @@ impl Bus {
         Self { snapshots, shared }
     }
 
+    /// Waits until the name is ours for the first time.
+    pub async fn served(&self) {
+        self.shared.first_served.notified().await;
+    }
+
     /// Shows the state of this turn; one that nobody has seen yet is replaced.
     pub fn publish(&self, snapshot: Snapshot) {
         self.snapshots.send_if_modified(|current| {
@@ -90,7 +99,11 @@ pub(crate) struct Shared {
     events: Mutex<EventLog>,
     event_added: Notify,
     commands: mpsc::Sender<BusCommand>,
+    /// Bounds the requests under way of those who may ask.
     calls: Semaphore,
+    /// Bounds the questions to polkit about those who may perhaps.
+    questions: Semaphore,
+    first_served: Notify,
 }
 
 impl Shared {
@@ -101,6 +114,8 @@ impl Shared {
             event_added: Notify::new(),
             commands,
             calls: Semaphore::new(CALLS_MAX),
+            questions: Semaphore::new(QUESTIONS_MAX),
+            first_served: Notify::new(),
         }
     }
 

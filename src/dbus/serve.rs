@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use zbus::connection::Builder;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectPath, Variant};
@@ -21,8 +21,8 @@ const BACKOFF_MAX: Duration = Duration::from_millis(200);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls to the bus and to polkit, where a person may be typing a password.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// Least time between two signals about a counter.
-const COUNTER_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two signals about a counter; who reads one gets it as it was within the last two seconds.
+const COUNTER_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves until the daemon drops its side of `snapshots`.
 pub(crate) async fn run(
@@ -37,6 +37,7 @@ pub(crate) async fn run(
         match connect(&shared, address.as_deref()).await {
             Ok(connection) => {
                 tracing::info!("serving \"{BUS_NAME}\" on the system bus");
+                shared.first_served.notify_one();
                 (backoff, told) = (BACKOFF_MIN, false);
                 let end = Session::new(connection, Arc::clone(&shared))
                     .run(&mut snapshots)
@@ -129,8 +130,6 @@ struct Session {
     told: Arc<Model>,
     /// When counters may be told again.
     counters_due: Instant,
-    /// Some counter differs from what was told.
-    counters_wait: bool,
 }
 
 impl Session {
@@ -142,7 +141,6 @@ impl Session {
             shared,
             told,
             counters_due,
-            counters_wait: false,
         }
     }
 
@@ -153,7 +151,6 @@ impl Session {
                 () = connection.closed() => return End::BusGone,
                 changed = snapshots.changed() => if changed.is_err() { return End::NodeGone },
                 () = self.shared.event_added.notified() => {}
-                () = sleep_until(self.counters_due), if self.counters_wait => {}
             }
             let model = Model::of(&snapshots.borrow_and_update());
             if self.tell(model).await.is_err() {
@@ -207,7 +204,6 @@ impl Session {
         for change in visible.changes_since(&self.told) {
             emit_change(&self.connection, change).await?;
         }
-        self.counters_wait = visible != *model;
         self.told = visible;
         Ok(())
     }

@@ -7,9 +7,10 @@ use crate::config::model::Link;
 use crate::ids::LinkId;
 use socket2::{SockAddr, SockRef};
 use std::io;
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::net::UdpSocket;
+use tokio::io::{Interest, unix::AsyncFd};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -39,7 +40,7 @@ pub(super) struct Counts {
 #[derive(Debug)]
 struct Bound {
     binding: Binding,
-    socket: Arc<UdpSocket>,
+    socket: Arc<AsyncFd<UdpSocket>>,
     destinations: Vec<SockAddr>,
     receiver: JoinHandle<()>,
 }
@@ -78,7 +79,7 @@ impl Port {
         self.unbind();
         let socket = socket::open(&binding)
             .and_then(|socket| {
-                UdpSocket::from_std(socket.into()).map_err(|error| ("wait for datagrams", error))
+                register(socket.into()).map_err(|error| ("wait for datagrams", error))
             })
             .map_err(|(what, error)| bind_failure(&binding, what, &error))?;
         let socket = Arc::new(socket);
@@ -109,8 +110,7 @@ impl Port {
         let Some(bound) = bound.as_ref() else {
             return;
         };
-        // Past tokio, which holds a socket unwritable until its first turn in the event loop.
-        let socket = SockRef::from(&*bound.socket);
+        let socket = SockRef::from(bound.socket.get_ref());
         for destination in &bound.destinations {
             match socket.send_to(bytes, destination) {
                 Ok(_) => {
@@ -150,6 +150,15 @@ impl Counts {
     pub(super) fn send_error_last(&self) -> io::Error {
         io::Error::from_raw_os_error(self.send_error_last.load(Relaxed))
     }
+}
+
+/// Watched for datagrams only: to be told after each send that there is room again would wake the process for nothing.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; the socket owns its descriptor and keeps it"
+)]
+fn register(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
 /// The two failures that people meet get a hint.

@@ -3,12 +3,11 @@
 use super::port::Counts;
 use super::{LinkEvent, socket};
 use crate::ids::LinkId;
-use std::io;
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 /// Largest UDP datagram, rounded up.
@@ -21,7 +20,7 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// Runs until the task is aborted or nobody takes the events any more.
 pub(super) async fn run(
     link: LinkId,
-    socket: Arc<UdpSocket>,
+    socket: Arc<AsyncFd<UdpSocket>>,
     counts: Arc<Counts>,
     events: mpsc::Sender<LinkEvent>,
 ) {
@@ -30,19 +29,19 @@ pub(super) async fn run(
     let mut dropped_before = 0;
     let mut in_a_row = 0;
     loop {
-        if socket.readable().await.is_err() {
+        let Ok(mut ready) = socket.readable().await else {
             return;
-        }
+        };
         // The place first, then the datagram: what finds no place waits in the kernel, whose buffer is bounded per
         // link, and places are given in the order in which the links asked.
         let Ok(place) = events.reserve().await else {
             return;
         };
-        let result = socket.try_io(Interest::READABLE, || {
-            socket::receive(&*socket, &mut buffer, &mut remarks)
-        });
+        let result =
+            ready.try_io(|socket| socket::receive(socket.get_ref(), &mut buffer, &mut remarks));
         match result {
-            Ok(datagram) => {
+            Err(_would_block) => in_a_row = 0,
+            Ok(Ok(datagram)) => {
                 counts.received.fetch_add(1, Relaxed);
                 if let Some(dropped) = datagram.dropped {
                     let more = dropped.wrapping_sub(dropped_before);
@@ -61,8 +60,7 @@ pub(super) async fn run(
                     tokio::task::yield_now().await;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => in_a_row = 0,
-            Err(_) => {
+            Ok(Err(_)) => {
                 drop(place);
                 counts.receive_errors.fetch_add(1, Relaxed);
                 tokio::time::sleep(ERROR_PAUSE).await;

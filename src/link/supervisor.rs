@@ -1,7 +1,7 @@
 //! Keeps each link bound to what the machine has now, and reports what changed.
 //!
-//! The same comparison of "is" with "should be" runs after each netlink event, once a second while a link is down and
-//! every few seconds else, so that a missed event and a failure without an event (a port that another program holds)
+//! The same comparison of "is" with "should be" runs after each netlink event, every other second while a link is down
+//! and every few seconds else, so that a missed event and a failure without an event (a port that another program holds)
 //! heal alike.
 
 use super::LinkEvent;
@@ -15,15 +15,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
 /// Between two looks at everything when no event comes and a link is down; sending is judged as often.
-const PERIOD: Duration = Duration::from_secs(1);
+const PERIOD: Duration = Duration::from_secs(2);
 /// Periods between two looks while all links are up: a look reads every address of the machine, hundreds on some.
-const LOOK_PERIODS_UP: u32 = 5;
+const LOOK_PERIODS_UP: u32 = 3;
 /// Between two looks when events come in a burst: hundreds of addresses that change are a few looks.
 const GAP: Duration = Duration::from_millis(10);
 /// The kernel answers within microseconds; a connection that is silent for so long is broken.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Periods between two warnings about the same link's refused datagrams.
-const WARNING_PERIODS: u32 = 60;
+const WARNING_PERIODS: u32 = 30;
 
 /// Runs until the task is aborted or nobody takes the events any more.
 pub(super) async fn run(ports: Arc<[Port]>, events: mpsc::Sender<LinkEvent>) {
@@ -45,7 +45,6 @@ pub(super) async fn run(ports: Arc<[Port]>, events: mpsc::Sender<LinkEvent>) {
                 return;
             }
         }
-        tokio::time::sleep(GAP).await;
         match wait(&mut netlink, &mut period).await {
             Wake::Changed(changes) => {
                 periods_to_look = 0;
@@ -55,6 +54,7 @@ pub(super) async fn run(ports: Arc<[Port]>, events: mpsc::Sender<LinkEvent>) {
                 if changes.ended {
                     netlink = None;
                 }
+                tokio::time::sleep(GAP).await;
             }
             Wake::Period => {
                 for (port, watch) in ports.iter().zip(&mut watches) {
@@ -100,7 +100,7 @@ async fn wait(netlink: &mut Option<Netlink>, period: &mut Interval) -> Wake {
         return Wake::Period;
     };
     tokio::select! {
-        // A burst of events must not keep the once-a-second duties from their turn.
+        // A burst of events must not keep the regular duties from their turn.
         biased;
         _ = period.tick() => Wake::Period,
         changes = netlink.changed() => Wake::Changed(changes),

@@ -9,6 +9,7 @@ use crate::ids::{GroupName, LinkId, NodeName};
 use crate::journal::native::EventWriter;
 use crate::journal::{Context, describe};
 use crate::link::Links;
+use crate::node::notify::Notifier;
 use crate::node::packets::Reception;
 use crate::process;
 use crate::resource::ResourceState;
@@ -21,6 +22,7 @@ pub(super) struct People {
     node: NodeName,
     link_labels: Vec<String>,
     writer: EventWriter,
+    pub(super) notifier: Notifier,
     bus: Option<Bus>,
     clock: ClockOffset,
     resources: BTreeMap<GroupName, Vec<ResourceSnapshot>>,
@@ -53,6 +55,7 @@ impl People {
                 .map(crate::config::model::Link::label)
                 .collect(),
             writer: EventWriter::new(),
+            notifier: Notifier::new(),
             bus: None,
             clock: ClockOffset::new(process::boottime_now(), realtime()),
             resources: resources.collect(),
@@ -92,11 +95,6 @@ impl People {
         if let Some(bus) = &self.bus {
             bus.event(&record);
         }
-    }
-
-    /// The unit is on its way out.
-    pub(super) fn stopping(&self) {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     }
 
     /// A resource of this node changed.
@@ -157,8 +155,7 @@ impl People {
     pub(super) fn show(&mut self, snapshot: Snapshot) {
         self.last_view = Some(without_times(snapshot.view.clone()));
         let line = status_line(&snapshot.view);
-        if line != self.status_line {
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&line)]);
+        if line != self.status_line && self.notifier.status(&line) {
             self.status_line = line;
         }
         if let Some(bus) = &self.bus {

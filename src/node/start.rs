@@ -1,17 +1,20 @@
 //! From the command line to the running loop: configuration, keys, state, drivers, in this order.
 
-use crate::config::{Config, ConfigErrors, keyfile};
+use crate::config::{self, Config, ConfigErrors, interfaces, keyfile};
 use crate::core::{Core, Policy};
 use crate::dbus::Bus;
-use crate::ids::RequestId;
+use crate::ids::{GroupName, NodeName, RequestId};
 use crate::link::Links;
 use crate::node::Node;
+use crate::node::alarm::Alarm;
 use crate::node::packets::Reception;
 use crate::node::people::People;
 use crate::process;
 use crate::resource::{Guard, Hands};
 use crate::state::{Lock, State};
+use crate::wire::PACKET_SENT_MAX;
 use crate::wire::keys::Keys;
+use crate::wire::size::packet_length_max;
 use anyhow::Context as _;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -29,6 +32,9 @@ const QUEUE_MAX: usize = 1024;
 
 /// Shortest limit that is asked of systemd's watchdog: below it, a busy disk alone could end a healthy daemon.
 const WATCHDOG_MIN: Duration = Duration::from_millis(500);
+
+/// Longest wait for the bus before the daemon says that it is ready; a bus takes some 10 ms.
+const BUS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the command line says.
 #[derive(Debug, Clone)]
@@ -48,11 +54,16 @@ impl Options {
         let host = process::hostname();
         let environment = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        let (config, warnings) = match &self.config {
-            Some(file) => Config::load_named(file, environment, &host)?,
-            None => Config::load(Path::new(crate::config::MAIN_FILE), environment, &host)?,
+        let loaded = match &self.config {
+            Some(file) => config::load_named(file, environment, &host)?,
+            None => config::load(Path::new(config::MAIN_FILE), environment, &host)?,
         };
-        Ok((config, warnings.iter().map(ToString::to_string).collect()))
+        check_length(&loaded.config)?;
+        let existing = interfaces::existing().unwrap_or_default();
+        let missing = interfaces::missing(&loaded.interfaces, &existing);
+        let warnings = loaded.warnings.iter().chain(&missing);
+        let warnings = warnings.map(ToString::to_string).collect();
+        Ok((loaded.config, warnings))
     }
 
     /// The same, with the warnings in the log.
@@ -68,10 +79,34 @@ impl Options {
     }
 }
 
-/// The daemon's exit code for what ended it: 78 (EX_CONFIG of sysexits.h) for a configuration that was refused, which
-/// systemd does not try again, else 1.
+/// The daemon's exit code for what ended it: 78 (EX_CONFIG of sysexits.h) for a configuration or key file that was
+/// refused, which systemd does not try again, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigErrors>() { 78 } else { 1 }
+    if error.is::<ConfigErrors>() || error.is::<Refused>() {
+        78
+    } else {
+        1
+    }
+}
+
+/// Something that a person must change before the daemon can run.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+/// A heartbeat names every node and group, and must fit in a datagram whatever happens.
+fn check_length(config: &Config) -> anyhow::Result<()> {
+    let nodes: Vec<NodeName> = config.settings.nodes.keys().cloned().collect();
+    let groups: Vec<GroupName> = config.settings.groups.keys().cloned().collect();
+    let length = packet_length_max(config.cluster(), &nodes, &groups).unwrap_or(0);
+    if length <= PACKET_SENT_MAX {
+        return Ok(());
+    }
+    Err(Refused(format!(
+        "a heartbeat of this cluster can get {length} bytes long, and a datagram holds {PACKET_SENT_MAX}: use fewer \
+         groups, or shorter names of groups and nodes"
+    ))
+    .into())
 }
 
 /// Reads the keys that the configuration names; none for a cluster without links.
@@ -84,8 +119,22 @@ pub(crate) fn load_keys(config: &Config) -> anyhow::Result<Keys> {
     };
     let text = keyfile::read(path)?;
     let keys = Keys::parse(text.expose_secret())
-        .map_err(|error| anyhow::anyhow!("{}:{error}", path.display()))?;
+        .map_err(|error| Refused(format!("{}:{error}", path.display())))?;
     Ok(keys)
+}
+
+/// What is accepted but protects against nobody.
+pub(crate) fn key_warnings(keys: &Keys) -> Vec<String> {
+    keys.iter()
+        .filter(|key| !key.method().is_keyed())
+        .map(|key| {
+            format!(
+                "key {} is {}, which anybody can compute: whoever reaches a link can steer this cluster; use sha256",
+                key.number(),
+                key.method().as_str()
+            )
+        })
+        .collect()
 }
 
 /// Checks the configuration and the keys, as a start would.
@@ -109,7 +158,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .max_blocking_threads(1)
         .build()
         .context("cannot make the event loop")?;
-    let result = runtime.block_on(serve(options, config, keys));
+    let options = options.clone();
+    // As a task of its own, since each word from another task to the one that blocks costs a system call.
+    let result = runtime
+        .block_on(async { tokio::spawn(async move { serve(&options, config, keys).await }).await })
+        .context("the loop was broken off")
+        .flatten();
     // A disk that hangs must not keep the process from ending.
     runtime.shutdown_background();
     result
@@ -144,7 +198,11 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     tell_protection(&config, &mut people);
     let (command_sender, commands) = mpsc::channel(QUEUE_MAX);
     let snapshot = people.snapshot(&core, &config, &links, &reception);
-    people.serve(Bus::start(snapshot, command_sender));
+    let bus = Bus::start(snapshot, command_sender);
+    // Who waits for the start of the unit may ask at once; a bus that is away is not waited for.
+    let patience = BUS_PATIENCE.min(deadtime / 4);
+    let _ = tokio::time::timeout(patience, bus.served()).await;
+    people.serve(bus);
     let node = Node {
         core,
         keys,
@@ -161,9 +219,13 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         waiting: BTreeMap::new(),
         last_request: RequestId(0),
         storing: None,
+        unstored: None,
         held_back: Vec::new(),
+        alarm: Alarm::new().context("cannot make a timer for the loop")?,
         watchdog: start_watchdog(deadtime),
         fed: process::boottime_now(),
+        kept_house: process::boottime_now(),
+        stopping: false,
         config,
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -196,7 +258,7 @@ fn tell_protection(config: &Config, people: &mut People) {
     if config.standalone {
         tracing::info!(
             "no configuration in {}: a standalone cluster of this node alone",
-            crate::config::MAIN_FILE
+            config::MAIN_FILE
         );
     }
     if config.policy() == Policy::Ignore && !config.settings.standalone() {

@@ -7,13 +7,17 @@
 use crate::dbus::systemd1::{ActiveState, JobResult, UnitState, error_word};
 use crate::resource::bus::{Job, Link, Table};
 use crate::resource::guard::Guard;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a question about a unit may take before nothing is known; the bus's own limit is far longer.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause before a question that nobody answered is asked again, and before a stop that somebody cancelled.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// All units that groups consist of.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ enum Attempt {
     Refused(zbus::Error),
     /// The lease ran out before it was asked for.
     NoLease,
+    /// systemd did not answer in time, but the connection lives.
+    NoAnswer,
     /// The connection was lost; nobody knows.
     Lost,
 }
@@ -82,6 +88,8 @@ impl Units {
             match self.attempt(&link, name, Verb::Start).await {
                 Attempt::Ended(result) => return self.judge_start(&link, name, &result).await,
                 Attempt::Refused(error) => return Err(explain_refusal(name, &error)),
+                // To ask for the same job again is harmless.
+                Attempt::NoAnswer => sleep(ASK_AGAIN).await,
                 Attempt::NoLease => {
                     return Err(
                         "this node may not run groups now: its lease has run out".to_owned()
@@ -101,9 +109,14 @@ impl Units {
         loop {
             let link = self.connected(lost).await;
             match self.attempt(&link, name, Verb::Stop).await {
+                Attempt::Ended(JobResult::Canceled) if !self.is_down(&link, name).await => {
+                    // Somebody started it meanwhile; the time-out of the stop ends this.
+                    sleep(ASK_AGAIN).await;
+                }
                 Attempt::Ended(result) => return self.judge_stop(&link, name, &result).await,
                 Attempt::Refused(error) if is_unknown_unit(&error) => return Ok(()),
                 Attempt::Refused(error) => return Err(explain_refusal(name, &error)),
+                Attempt::NoAnswer => sleep(ASK_AGAIN).await,
                 Attempt::NoLease | Attempt::Lost => lost = Some(link.epoch),
             }
         }
@@ -111,16 +124,29 @@ impl Units {
 
     /// Why a started unit does not run any more; none while it does or nobody knows.
     pub async fn fault(&self, name: &str) -> Option<String> {
-        if !self.table().state(name)?.has_ended() {
+        let known = self.table().state(name).map(UnitState::has_ended);
+        if known == Some(false) {
             return None;
         }
-        // Signals tell of a moment that has passed: ask what is now.
+        // Signals tell of a moment that has passed: ask what is now. Without a connection the next one tells.
         let link = self.link.borrow().clone()?;
-        let state = self.read(&link, name).await?;
+        let Some(state) = self.read(&link, name).await else {
+            self.ask_again();
+            return None;
+        };
         if !state.has_ended() {
             return None;
         }
         Some(self.explain_failure(&link, name, &state).await)
+    }
+
+    /// Lets everybody ask for faults anew after a while: no signal may come of what nobody knows.
+    fn ask_again(&self) {
+        let changes = self.changes.clone();
+        tokio::spawn(async move {
+            sleep(ASK_AGAIN).await;
+            changes.send_replace(());
+        });
     }
 
     /// What a job that takes too long is waiting for.
@@ -179,6 +205,9 @@ impl Units {
                 None => Attempt::Lost,
             },
             Err(error) if link.is_lost(&error) => Attempt::Lost,
+            Err(zbus::Error::InputOutput(error)) if error.kind() == ErrorKind::TimedOut => {
+                Attempt::NoAnswer
+            }
             Err(error) => Attempt::Refused(error),
         }
     }
@@ -230,6 +259,11 @@ impl Units {
             )),
             None => Err(format!("systemd does not tell the state of {name}")),
         }
+    }
+
+    async fn is_down(&self, link: &Link, name: &str) -> bool {
+        let state = self.read(link, name).await;
+        state.is_some_and(|state| state.active.is_down())
     }
 
     /// Asks for the state of a unit and stores it.

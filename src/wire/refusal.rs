@@ -21,6 +21,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::StartFailed { group, node } => format!("start-failed:{group}:{node}"),
         Refusal::Overtaken { group, node } => format!("overtaken:{group}:{node}"),
         Refusal::TimedOut => "timed-out".to_owned(),
+        Refusal::NotStored => "not-stored".to_owned(),
         Refusal::ShuttingDown => "shutting-down".to_owned(),
         Refusal::Busy => "busy".to_owned(),
     }
@@ -57,6 +58,7 @@ pub(super) fn parse_answer(parts: &mut Parts<'_>) -> Result<Option<Refusal>, Rej
             Refusal::Overtaken { group, node }
         }
         "timed-out" => Refusal::TimedOut,
+        "not-stored" => Refusal::NotStored,
         "shutting-down" => Refusal::ShuttingDown,
         "busy" => Refusal::Busy,
         _ => return Err(Reject::BadField),
@@ -85,7 +87,8 @@ mod tests {
             Refusal::NowhereToGo(_) => Some(Refusal::StartFailed { group, node }),
             Refusal::StartFailed { .. } => Some(Refusal::Overtaken { group, node }),
             Refusal::Overtaken { .. } => Some(Refusal::TimedOut),
-            Refusal::TimedOut => Some(Refusal::ShuttingDown),
+            Refusal::TimedOut => Some(Refusal::NotStored),
+            Refusal::NotStored => Some(Refusal::ShuttingDown),
             Refusal::ShuttingDown => Some(Refusal::Busy),
             Refusal::Busy => None,
         }

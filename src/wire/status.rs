@@ -265,6 +265,11 @@ pub enum Refusal {
         "not finished in time; the cluster goes on with it, `hactl status` shows how far it is"
     )]
     TimedOut,
+    /// It holds now, but would not survive a restart of the daemon.
+    #[error(
+        "it is done, but could not be stored in /var/lib/ha-node: a restart of ha-node will not know of it; make room on the disk and ask again"
+    )]
+    NotStored,
     /// The daemon is stopping.
     #[error("this node is stopping")]
     ShuttingDown,

@@ -18,17 +18,14 @@ pub(crate) const GROUPS_MAX: usize = 512;
 /// Most resources of one group.
 pub(crate) const RESOURCES_MAX: usize = 1000;
 
-/// Bytes of groups in a heartbeat from which on a datagram may get too small (it holds 65,507).
-const HEARTBEAT_BYTES_WARN: usize = 48 * 1024;
-
-/// What a group costs in a heartbeat besides names: state, failures, separators, in report and plan.
-const GROUP_BYTES: usize = 40;
-
 /// Default of the time-outs of an address.
 pub(crate) const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Default of the time-outs of a unit, as systemd's own.
-pub(crate) const UNIT_TIMEOUT: Duration = Duration::from_secs(90);
+/// Default of a unit's time to start, as systemd's own.
+pub(crate) const UNIT_START_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Default of a unit's time to stop: longer than systemd takes to end one by force, which is up to three times 90 s.
+pub(crate) const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(300);
 
 type Nodes = BTreeMap<NodeName, NodeSettings>;
 
@@ -74,7 +71,7 @@ pub(crate) fn check(raw: &Raw, nodes: &Nodes, problems: &mut Problems) -> Groups
             resources: resources(group, &node_addresses, &mut taken, problems),
         });
     }
-    sizes(raw, nodes, problems);
+    sizes(raw, problems);
     groups
 }
 
@@ -226,36 +223,38 @@ fn once_only(
 }
 
 fn resource(raw: &RawResource) -> Option<Resource> {
-    let (kind, argument, timeout) = if let Some(vip) = &raw.vip {
+    let (kind, argument, start_timeout, stop_timeout) = if let Some(vip) = &raw.vip {
         let kind = ResourceKind::Address {
             address: vip.value.address,
             prefix: vip.value.prefix,
             interface: raw.interface.as_ref()?.value.clone(),
         };
-        (kind, vip.value.address.to_string(), ADDRESS_TIMEOUT)
+        let argument = vip.value.address.to_string();
+        (kind, argument, ADDRESS_TIMEOUT, ADDRESS_TIMEOUT)
     } else {
         let name = raw.unit.as_ref()?.value.clone();
         (
             ResourceKind::Unit { name: name.clone() },
             name,
-            UNIT_TIMEOUT,
+            UNIT_START_TIMEOUT,
+            UNIT_STOP_TIMEOUT,
         )
     };
     let id = match &raw.id {
         Some(id) => id.value.clone(),
         None => format!("{}:{argument}", kind.as_str()),
     };
-    let or = |found: &Option<Found<Duration>>| found.as_ref().map_or(timeout, |found| found.value);
+    let or = |found: &Option<Found<Duration>>, default| found.as_ref().map_or(default, |f| f.value);
     Some(Resource {
         id,
         kind,
-        start_timeout: or(&raw.start_timeout),
-        stop_timeout: or(&raw.stop_timeout),
+        start_timeout: or(&raw.start_timeout, start_timeout),
+        stop_timeout: or(&raw.stop_timeout, stop_timeout),
     })
 }
 
-/// A heartbeat carries every group and must fit in a datagram.
-fn sizes(raw: &Raw, nodes: &Nodes, problems: &mut Problems) {
+/// How many there may be; whether a heartbeat has room for all of them is judged by its real length.
+fn sizes(raw: &Raw, problems: &mut Problems) {
     if let Some(group) = raw.group.get(GROUPS_MAX) {
         let found = format!("{} groups", raw.group.len());
         let wrong = Wrong::new(found).expected(format!("at most {GROUPS_MAX}"));
@@ -267,25 +266,5 @@ fn sizes(raw: &Raw, nodes: &Nodes, problems: &mut Problems) {
                 .expected(format!("at most {RESOURCES_MAX}"));
             problems.add(resource.at, wrong);
         }
-    }
-    let longest_node = nodes
-        .keys()
-        .map(|name| name.as_str().len())
-        .max()
-        .unwrap_or(0);
-    let bytes: usize = raw
-        .group
-        .iter()
-        .map(|group| 2 * group.name.value.as_str().len() + longest_node + GROUP_BYTES)
-        .sum();
-    if bytes > HEARTBEAT_BYTES_WARN {
-        problems.warn(
-            None,
-            format!(
-                "{} groups with such long names make a heartbeat of about {bytes} bytes, and it must fit in a \
-                 datagram of 65507; use shorter names",
-                raw.group.len()
-            ),
-        );
     }
 }

@@ -8,9 +8,9 @@ mod nodes;
 mod timing;
 
 use crate::config::digest;
-use crate::config::interfaces::{self, InterfaceUse};
+use crate::config::interfaces::{InterfaceUse, Purpose};
 use crate::config::model::Config;
-use crate::config::place::{Found, Origin};
+use crate::config::place::Origin;
 use crate::config::problem::{ConfigErrors, Problems, Wrong};
 use crate::config::raw::{PolicyChoice, Raw};
 use crate::config::{Loaded, Place};
@@ -129,17 +129,20 @@ fn interface_uses(raw: &Raw, problems: &Problems) -> Vec<InterfaceUse> {
     let of_links = raw
         .link
         .iter()
-        .flat_map(|link| [&link.interface, &link.bcast]);
+        .flat_map(|link| [&link.interface, &link.bcast])
+        .map(|found| (found, Purpose::Link));
     let of_groups = raw
         .group
         .iter()
-        .flat_map(|group| group.resources.iter().map(|resource| &resource.interface));
+        .flat_map(|group| group.resources.iter().map(|resource| &resource.interface))
+        .map(|found| (found, Purpose::Address));
     of_links
         .chain(of_groups)
-        .flatten()
-        .map(|found: &Found<String>| interfaces::InterfaceUse {
+        .filter_map(|(found, purpose)| Some((found.as_ref()?, purpose)))
+        .map(|(found, purpose)| InterfaceUse {
             name: found.value.clone(),
             place: problems.place(found.at),
+            purpose,
         })
         .collect()
 }

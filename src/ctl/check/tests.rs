@@ -59,15 +59,6 @@ fn example() -> Config {
 }
 
 #[test]
-fn each_missing_interface_is_named_once() {
-    let warnings = missing_interfaces(&example(), |name| name == "eth0");
-    assert_eq!(
-        warnings,
-        ["there is no interface \"eth1\" on this machine now; it is waited for"]
-    );
-}
-
-#[test]
 fn a_unit_that_boot_starts_too_is_warned_about() {
     let warning = unit_warning("nginx.service", Ok("enabled".to_owned())).unwrap();
     assert!(
@@ -79,6 +70,12 @@ fn a_unit_that_boot_starts_too_is_warned_about() {
         None
     );
     assert!(unit_warning("nginx.service", Ok("masked".to_owned())).is_some());
+    let missing = zbus::fdo::Error::FileNotFound("no such file".to_owned());
+    let warning = unit_warning("ngnix.service", Err(missing.into())).unwrap();
+    assert_eq!(
+        warning,
+        "there is no unit \"ngnix.service\" on this machine"
+    );
 }
 
 #[test]

@@ -4,8 +4,14 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use ha_node_lab::cluster::SERVICE;
 use ha_node_lab::scenario::{cables, deaths, moves};
-use ha_node_lab::{Cluster, Machine, Options, clock, host, install, meter};
+use ha_node_lab::{Cluster, Machine, Options, Span, clock, host, install, meter};
 use std::time::Duration;
+
+/// systemd's MESSAGE_IDs for a unit on its way (systemd.journal-fields(7), sd-messages.h).
+const UNIT_STARTING: &str = "7d4958e842da4a758f6c1cdc7b36dcc5";
+const UNIT_STARTED: &str = "39f53479d3a045ac8e11786248231fbf";
+const UNIT_STOPPING: &str = "de5b426a63be47a7b6ac3eaac82e2f6f";
+const UNIT_STOPPED: &str = "9d1aaa27d60140bd96365438aad20286";
 
 /// Measures ha-node on machines of this host and prints the figures beside their bars.
 #[derive(Debug, Parser)]
@@ -126,7 +132,7 @@ fn moves_with_service(rounds: usize) -> Result<()> {
     let mut over = Vec::new();
     for _ in 0..rounds {
         let seen = moves::planned(&cluster)?;
-        let own = stop_time(&seen.value.from)? + start_time(&seen.value.to)?;
+        let own = stop_time(&seen.value.from, seen.span)? + start_time(&seen.value.to, seen.span)?;
         let outage = seen.http.as_ref().context("no web probe")?.longest_outage();
         address.push(clock::ms(seen.address.longest_outage()));
         http.push(clock::ms(outage));
@@ -143,34 +149,28 @@ fn moves_with_service(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// How long the service's last stop took, by systemd's own account.
-fn stop_time(machine: &Machine) -> Result<Duration> {
-    between(
-        machine,
-        "ActiveExitTimestampMonotonic",
-        "InactiveEnterTimestampMonotonic",
-    )
+/// How long the service's stop took within a span, by systemd's own account.
+fn stop_time(machine: &Machine, span: Span) -> Result<Duration> {
+    between(machine, span, UNIT_STOPPING, UNIT_STOPPED)
 }
 
-/// How long its last start took.
-fn start_time(machine: &Machine) -> Result<Duration> {
-    between(
-        machine,
-        "InactiveExitTimestampMonotonic",
-        "ActiveEnterTimestampMonotonic",
-    )
+/// How long its start took.
+fn start_time(machine: &Machine, span: Span) -> Result<Duration> {
+    between(machine, span, UNIT_STARTING, UNIT_STARTED)
 }
 
-fn between(machine: &Machine, from: &str, to: &str) -> Result<Duration> {
-    let stamp = |name: &str| -> Result<u64> {
-        let property = format!("--property={name}");
-        Ok(machine
-            .systemctl(&["show", "--value", &property, SERVICE])?
-            .parse()?)
+/// By the journal: systemd forgets the time stamps of a unit that is stopped and that nobody refers to.
+fn between(machine: &Machine, span: Span, from: &str, to: &str) -> Result<Duration> {
+    let entries = machine.journal("systemd", Some(span))?;
+    let at = |id: &str| {
+        let found = entries
+            .iter()
+            .find(|entry| entry.field("UNIT") == SERVICE && entry.field("MESSAGE_ID") == id);
+        found
+            .map(|entry| entry.at)
+            .with_context(|| format!("{} has no entry {id} of {SERVICE}", machine.name()))
     };
-    Ok(Duration::from_micros(
-        stamp(to)?.saturating_sub(stamp(from)?),
-    ))
+    Ok(at(to)?.saturating_sub(at(from)?))
 }
 
 fn power_cuts(rounds: usize) -> Result<()> {
@@ -234,9 +234,7 @@ fn cut_off() -> Result<()> {
         let after = doubles
             .last()
             .map_or(0.0, |(span, _)| clock::ms(span.to.saturating_sub(mended)));
-        let rest = seen
-            .address
-            .within(ha_node_lab::Span::new(mended, seen.span.to));
+        let rest = seen.address.within(Span::new(mended, seen.span.to));
         let bar = (name == "three nodes").then_some(0.0);
         line(
             &format!("cut off for 10 s, {name}: two owners, ms"),
