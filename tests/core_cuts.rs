@@ -12,7 +12,8 @@
 mod core_support;
 
 use core_support::{Cluster, DEADTIME, DRIVER, KEEPALIVE, MESSAGE, group, node};
-use ha_node::core::{Policy, Request};
+use ha_node::core::{Policy, Request, Scope};
+use ha_node::wire::status::Refusal;
 
 /// Five nodes of which `z` was first and leads; group `g` runs on `m` and may run on `n`.
 fn five_led_by_z() -> Cluster {
@@ -139,4 +140,132 @@ fn under_ignore_an_owner_that_is_not_heard_gives_way_to_the_one_that_took_over()
             assert_eq!(cluster.owners("g"), ["b"]);
         }
     }
+}
+
+/// The first by name hears only one of the others, and must not keep it from following whom all of them hear.
+#[test]
+fn of_four_nodes_three_find_a_leader_without_the_first_one_that_only_one_of_them_hears() {
+    let nodes = ["a", "b", "c", "d"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["c", "d"])]);
+    cluster.start(&["a"]);
+    cluster.run(300);
+    cluster.start(&["b", "c", "d"]);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.leader("d").as_deref(), Some("a"));
+    assert_eq!(cluster.owners("g"), ["c"]);
+    cluster.part("a", &["c", "d"]);
+    cluster.run(5 * DEADTIME);
+    let leader = cluster.leader("d");
+    assert!(leader.as_deref().is_some_and(|l| l != "a"), "{leader:?}");
+    for member in ["b", "c"] {
+        assert_eq!(cluster.leader(member), leader, "{member}");
+    }
+    cluster.join("a", &["c", "d"]);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.leader("a"), cluster.leader("d"));
+}
+
+/// Two who would lead do not hear each other, and each is heard by the same others.
+#[test]
+fn leaders_that_do_not_hear_each_other_do_not_outbid_each_other_at_the_speed_of_messages() {
+    let nodes = ["a", "b", "x", "y"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["x", "y"])]);
+    cluster.start(&["b"]);
+    cluster.run(300);
+    cluster.start(&["x", "y"]);
+    cluster.run(4 * DEADTIME);
+    cluster.start(&["a"]);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.leader("a").as_deref(), Some("b"));
+    cluster.part("a", &["b"]);
+    cluster.run(3 * DEADTIME);
+    cluster.kill(&["x"]);
+    cluster.cut("b", "x");
+    cluster.start(&["x"]);
+    cluster.run(KEEPALIVE);
+    cluster.mend("b", "x");
+    let before = cluster.term("y");
+    cluster.run(20 * DEADTIME);
+    let terms = cluster.term("y") - before;
+    assert!(terms <= 25, "{terms} terms in 20 deadtimes");
+    let leader = cluster.leader("y");
+    assert!(
+        leader.is_some() && leader == cluster.leader("x"),
+        "{leader:?}"
+    );
+}
+
+/// One cable of three is cut: whom the leader does not hear is not dead as long as somebody else hears it.
+#[test]
+fn under_ignore_an_owner_that_only_the_leader_does_not_hear_is_not_replaced() {
+    let nodes = ["a", "b", "c"];
+    let mut cluster = Cluster::new(Policy::Ignore, &nodes, &[("g", &["c", "b", "a"])]);
+    cluster.start(&nodes);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["c"]);
+    cluster.part("a", &["c"]);
+    cluster.run(20 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["c"]);
+    cluster.kill(&["c"]);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["b"]);
+}
+
+/// A stop has failed; that it is tried again when the lease ends does not make the group free for others.
+#[test]
+fn a_failed_stop_is_not_forgotten_while_it_is_tried_again() {
+    let nodes = ["a", "b", "c"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["a", "b", "c"])]);
+    cluster.start(&nodes);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"]);
+    cluster.stops_fail.insert((node("a"), group("g")));
+    cluster.fail("a", "g");
+    cluster.run(DEADTIME);
+    // The others hear that it tries again, and then nothing more.
+    cluster.cut("b", "a");
+    cluster.cut("c", "a");
+    cluster.run_until(3 * DEADTIME, |c| c.leader("a").is_none());
+    cluster.run(DRIVER / 2);
+    cluster.part("a", &["b", "c"]);
+    cluster.run(10 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"], "it may still run there");
+    cluster.kill(&["a"]);
+    cluster.ask("b", 1, Request::Clear(group("g")));
+    cluster.run(5 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["b"]);
+}
+
+#[test]
+fn a_standby_that_nobody_can_take_over_from_is_undone() {
+    for policy in [Policy::Majority, Policy::Ignore] {
+        let nodes = ["a", "b", "c"];
+        let mut cluster = Cluster::new(policy, &nodes, &[("g", &["a", "b"])]);
+        cluster.start(&nodes);
+        cluster.run(4 * DEADTIME);
+        assert_eq!(cluster.owners("g"), ["a"]);
+        cluster.starts_fail.insert((node("b"), group("g")));
+        cluster.ask("a", 1, Request::Standby(Scope::All));
+        cluster.run(4 * DEADTIME);
+        let refusal = Refusal::NowhereToGo(group("g"));
+        assert_eq!(cluster.reply(1), Some(&Err(refusal)));
+        assert_eq!(cluster.owners("g"), ["a"], "it went back");
+    }
+}
+
+/// A third node is neither heard by all nor dead: the group keeps running where it is until it is certain.
+#[test]
+fn a_node_in_standby_keeps_its_group_until_another_can_certainly_take_it() {
+    let nodes = ["a", "b", "c"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["a", "b", "c"])]);
+    cluster.start(&nodes);
+    cluster.run(4 * DEADTIME);
+    cluster.kill(&["c"]);
+    cluster.run(DEADTIME / 2);
+    cluster.ask("a", 1, Request::Standby(Scope::All));
+    cluster.run(DEADTIME / 4);
+    assert_eq!(cluster.owners("g"), ["a"], "c may still be alive");
+    cluster.run(3 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["b"]);
+    assert_eq!(cluster.reply(1), Some(&Ok(())));
 }

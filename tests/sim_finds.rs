@@ -106,6 +106,7 @@ fn a_failed_start_counts_though_the_lease_has_lapsed() {
     let persistent = Persistent {
         generation: Generation(1),
         standby: false,
+        blocked: std::collections::BTreeSet::new(),
     };
     let mut now = Instant::from_nanos(0);
     let mut core = Core::new(scenario.settings(&scenario.nodes[0]), persistent, now);

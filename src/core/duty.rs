@@ -248,6 +248,10 @@ impl Core {
                 Activity::Starting { .. } | Activity::Stopping { .. },
                 GroupOutcome::StopFailed { resource, reason },
             ) => {
+                // While starting, it is the undoing of a start that failed.
+                if matches!(activity, Activity::Starting { .. }) {
+                    self.count_failure(name, resource.clone(), reason.clone());
+                }
                 self.set_activity(name, Activity::Blocked);
                 self.event(Event::GroupBlocked {
                     group: name.clone(),
@@ -289,9 +293,13 @@ impl Core {
         let deadtime = self.settings.deadtime;
         let now = self.now;
         let peers = &self.peers;
+        let before = self.blocked_elsewhere.len();
         self.blocked_elsewhere.retain(|(group, node)| {
             group != name || peers.get(node).is_some_and(|p| p.in_contact(now, deadtime))
         });
+        if self.blocked_elsewhere.len() != before {
+            self.persist();
+        }
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };

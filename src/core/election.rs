@@ -21,15 +21,22 @@ impl Core {
         let leads = self.leadership.is_some();
         let must_begin = if leads {
             // Those in a later term whose leader is past follow only a still later one, be this node elected or not.
-            let contested = self.settings.policy == Policy::Majority || candidate;
-            contested && self.highest_term_in_contact() > self.term.as_ref()
+            let contested = match self.settings.policy {
+                Policy::Majority => self.may_escalate(),
+                Policy::Ignore => candidate,
+            };
+            contested && self.latest_floor_in_contact() > self.term.as_ref()
         } else {
             candidate
                 && !self.leader_counts()
                 && self.knows_its_company()
                 && self.could_be_elected()
+                && !self.has_just_resigned()
         };
         if must_begin {
+            if leads {
+                self.escalated = Some(self.now);
+            }
             self.begin_term();
         }
         self.tell_leader();
@@ -45,9 +52,26 @@ impl Core {
             return;
         };
         let lost = leadership.was_elected && !self.elected();
-        if lost || !self.could_be_elected() {
+        let in_vain =
+            !leadership.was_elected && self.now >= leadership.begun + 2 * self.settings.deadtime;
+        if lost || in_vain || !self.could_be_elected() {
+            if in_vain {
+                self.resigned = Some(self.now);
+            }
             self.leave_term();
         }
+    }
+
+    /// Leaders that do not hear each other but the same voters would outbid each other at the speed of messages.
+    fn may_escalate(&self) -> bool {
+        self.escalated
+            .is_none_or(|at| self.now >= at + self.settings.deadtime)
+    }
+
+    /// Those who voted for this node in vain must have time to follow somebody else.
+    fn has_just_resigned(&self) -> bool {
+        self.resigned
+            .is_some_and(|at| self.now < at + self.settings.deadtime)
     }
 
     /// Follows nobody, and leads nobody, until the next election; what runs goes on.
@@ -58,7 +82,7 @@ impl Core {
     }
 
     /// Whether enough voters are in contact; always so under `ignore`.
-    fn could_be_elected(&self) -> bool {
+    pub(super) fn could_be_elected(&self) -> bool {
         let deadtime = self.settings.deadtime;
         let met = self
             .peers
@@ -92,7 +116,10 @@ impl Core {
 
     /// The first node by name, of this one and those in contact, that can lead.
     fn candidate(&self) -> Option<&NodeName> {
-        let able = |s: &Status| s.voting && !s.report.leaving && s.phase != Phase::Gone;
+        let ignore = self.settings.policy == Policy::Ignore;
+        let able = |s: &Status| {
+            s.voting && !s.report.leaving && s.phase != Phase::Gone && (ignore || s.electable)
+        };
         let peers = self
             .peers
             .iter()
@@ -123,7 +150,10 @@ impl Core {
                 let term = status.term.as_ref()?;
                 (term.leader == *name && term.generation == status.generation).then_some(term)
             })
-            .filter(|term| Some(*term) > self.term.as_ref())
+            .filter(|term| match &self.term {
+                Some(followed) => *term > followed,
+                None => Some(*term) >= self.floor.as_ref(),
+            })
             .max()
             .cloned()
     }
@@ -138,12 +168,12 @@ impl Core {
         met || !awaited
     }
 
-    fn highest_term_in_contact(&self) -> Option<&Term> {
+    fn latest_floor_in_contact(&self) -> Option<&Term> {
         let peers = self
             .peers
             .values()
             .filter(|p| p.in_contact(self.now, self.settings.deadtime));
-        peers.filter_map(|p| p.current()?.term.as_ref()).max()
+        peers.filter_map(|p| p.current()?.floor.as_ref()).max()
     }
 
     fn term_number(&self) -> u64 {
@@ -158,11 +188,12 @@ impl Core {
             generation: self.generation,
         };
         self.enter_term(term);
-        self.leadership = Some(Leadership::new());
+        self.leadership = Some(Leadership::new(self.now));
     }
 
     fn enter_term(&mut self, term: Term) {
         self.term_seen = self.term_seen.max(term.number);
+        self.floor = self.floor.take().max(Some(term.clone()));
         self.term = Some(term);
         self.plan = None;
         self.leadership = None;

@@ -73,9 +73,4 @@ impl LocalGroup {
             Activity::Leftover | Activity::Stopped | Activity::Started | Activity::Blocked => false,
         }
     }
-
-    /// Whether something of it may run here.
-    pub(super) fn may_run(&self) -> bool {
-        self.activity != Activity::Stopped
-    }
 }

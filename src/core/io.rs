@@ -4,6 +4,7 @@ use crate::core::event::Event;
 use crate::core::time::Instant;
 use crate::ids::{Generation, GroupName, LinkId, NodeName, RequestId};
 use crate::wire::status::{Refusal, Status};
+use std::collections::BTreeSet;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -152,6 +153,9 @@ pub struct Persistent {
     pub generation: Generation,
     /// A person asked this node to run nothing.
     pub standby: bool,
+    /// Failed stops that others reported: where a group may still run.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub blocked: BTreeSet<(GroupName, NodeName)>,
 }
 
 /// Up to when this node may run groups.

@@ -6,11 +6,11 @@
 use crate::core::Core;
 use crate::core::event::Event;
 use crate::core::peer::Contact;
-use crate::core::plan::{Decision, Knowledge, Place, Situation};
+use crate::core::plan::{Decision, Knowledge, Place, Situation, Standing};
 use crate::core::rules::{BrokenRule, shortened};
 use crate::core::settings::{GroupSettings, Policy};
 use crate::core::time::Instant;
-use crate::ids::{Generation, GroupName, NodeName, PlanVersion};
+use crate::ids::{Generation, GroupName, NodeName, PlanVersion, Sequence};
 use crate::wire::status::{
     Answer, Assignment, ForwardedRequest, GroupReport, GroupState, Phase, Plan, Refusal, Report,
     Wish,
@@ -34,11 +34,16 @@ pub(super) struct Leadership {
     reasons: BTreeMap<GroupName, &'static str>,
     /// A majority has voted for this term.
     pub(super) was_elected: bool,
+    /// When this node began the term.
+    pub(super) begun: Instant,
+    /// The last words of nodes that were out of contact when this node was elected: they may have followed another
+    /// leader since they were said.
+    disregarded: BTreeMap<NodeName, (Generation, Sequence)>,
 }
 
 impl Leadership {
     /// A term in which nothing has been planned yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(begun: Instant) -> Self {
         let plan = Plan {
             version: PlanVersion(0),
             members: BTreeMap::new(),
@@ -54,6 +59,8 @@ impl Leadership {
             pins: BTreeMap::new(),
             reasons: BTreeMap::new(),
             was_elected: false,
+            begun,
+            disregarded: BTreeMap::new(),
         }
     }
 
@@ -91,7 +98,9 @@ impl Core {
         let Some(mut leadership) = self.leadership.take() else {
             return false;
         };
-        leadership.was_elected = true;
+        if !std::mem::replace(&mut leadership.was_elected, true) {
+            leadership.disregarded = self.words_out_of_contact();
+        }
         let mut events = Vec::new();
         let changed = self.replan(&mut leadership, &mut events);
         if changed {
@@ -104,7 +113,7 @@ impl Core {
 
     fn replan(&self, leadership: &mut Leadership, events: &mut Vec<Event>) -> bool {
         let own = self.report();
-        let accounts = self.accounts(&own);
+        let accounts = self.accounts(&own, leadership);
         self.note_deaths(leadership, &accounts);
         let answers = self.answers(leadership, events);
         let members = self.members(leadership, &accounts);
@@ -123,7 +132,7 @@ impl Core {
     }
 
     /// Nodes whose newest word was said under this term, this one too.
-    fn accounts<'a>(&'a self, own: &'a Report) -> Accounts<'a> {
+    fn accounts<'a>(&'a self, own: &'a Report, leadership: &Leadership) -> Accounts<'a> {
         let mut accounts = BTreeMap::new();
         let local = Account {
             report: own,
@@ -139,6 +148,14 @@ impl Core {
             if status.term != self.term && !self.broken(BrokenRule::ReportsOfAnyTerm) {
                 continue;
             }
+            let words = (status.generation, status.sequence);
+            if leadership
+                .disregarded
+                .get(name)
+                .is_some_and(|last| words <= *last)
+            {
+                continue;
+            }
             accounts.insert(
                 name,
                 Account {
@@ -150,6 +167,24 @@ impl Core {
             );
         }
         accounts
+    }
+
+    /// The newest message of each node that is not in contact, by a clock that may run differently.
+    fn words_out_of_contact(&self) -> BTreeMap<NodeName, (Generation, Sequence)> {
+        let whole = !self.broken(BrokenRule::ReportsOfAnyTerm);
+        if self.settings.policy == Policy::Ignore || !whole {
+            return BTreeMap::new();
+        }
+        let near = shortened(self.settings.deadtime);
+        let far = self
+            .peers
+            .iter()
+            .filter(|(_, p)| !p.in_contact(self.now, near));
+        far.filter_map(|(name, peer)| {
+            let status = peer.current()?;
+            Some((name.clone(), (status.generation, status.sequence)))
+        })
+        .collect()
     }
 
     fn note_deaths(&self, leadership: &mut Leadership, accounts: &Accounts<'_>) {
@@ -193,7 +228,8 @@ impl Core {
             return false;
         }
         match self.settings.policy {
-            Policy::Ignore => true,
+            // One cable that is cut is no death: whoever is in contact must not hear it either.
+            Policy::Ignore => accounts.values().filter(|a| a.in_contact).all(dead_to),
             Policy::Majority => {
                 let votes = accounts.values().filter(|a| {
                     a.in_contact
@@ -284,7 +320,7 @@ impl Core {
         leadership: &mut Leadership,
         accounts: &Accounts<'_>,
     ) {
-        let can = |node: &NodeName| places.get(node).is_some_and(|p| p.can);
+        let can = |node: &NodeName| places.get(node).is_some_and(Place::can);
         match leadership.pins.get(group) {
             Some(node) if can(node) => {}
             Some(_) => {
@@ -323,15 +359,23 @@ impl Core {
                 let listed = settings.nodes.contains(name);
                 let here = account.map(|a| a.report.groups.get(group).copied().unwrap_or_default());
                 let failed = here.is_some_and(|g| g.failures > 0);
-                let resting = account.is_some_and(|a| a.report.standby || a.report.leaving);
-                let unwilling = resting || failed || !listed;
-                let able = account.is_some_and(|a| a.in_contact && a.voting) && member;
+                let standing = if failed || !listed {
+                    Standing::Unable
+                } else if account.is_some_and(|a| a.report.leaving) {
+                    Standing::Leaving
+                } else if account.is_some_and(|a| a.report.standby) {
+                    Standing::Standby
+                } else {
+                    Standing::Willing
+                };
+                let reachable = account.is_some_and(|a| a.in_contact) && member;
+                let voting = account.is_some_and(|a| a.voting);
                 (
                     name.clone(),
                     Place {
                         knowledge,
-                        can: able && !unwilling,
-                        unwilling,
+                        reachable: reachable && voting,
+                        standing,
                     },
                 )
             })

@@ -45,7 +45,10 @@ impl Core {
             return Lease::Unlimited;
         }
         match self.settings.policy {
-            Policy::Ignore => Lease::Until(self.now + shortened(self.settings.deadtime)),
+            Policy::Ignore => match &self.last_sent {
+                Some((at, _)) => Lease::Until(*at + shortened(self.settings.deadtime)),
+                None => Lease::None,
+            },
             Policy::Majority => {
                 let mut promises: Vec<_> = self
                     .peers

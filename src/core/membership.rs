@@ -18,8 +18,12 @@ impl Core {
             return;
         }
         let pause = self.now.since(before);
-        if pause >= shortened(self.settings.deadtime) {
-            self.event(Event::StoodStill { pause });
+        let silence = self.last_sent.as_ref().map(|(at, _)| self.now.since(*at));
+        // Packets that came in between do not tell the others that we live.
+        if silence.is_some_and(|silence| silence >= shortened(self.settings.deadtime)) {
+            self.event(Event::StoodStill {
+                pause: silence.unwrap_or_default(),
+            });
             self.forget_everybody();
         } else if pause > 2 * self.settings.keepalive {
             // What they said meanwhile may still wait in our queue.
@@ -149,6 +153,7 @@ impl Core {
         if let Some(term) = &status.term {
             self.term_seen = self.term_seen.max(term.number);
         }
+        let mut changed = false;
         for group in self.settings.groups.keys() {
             let state = status
                 .report
@@ -157,11 +162,17 @@ impl Core {
                 .map(|g| g.state)
                 .unwrap_or_default();
             let claim = (group.clone(), name.clone());
-            if state == GroupState::Blocked {
-                self.blocked_elsewhere.insert(claim);
-            } else {
-                self.blocked_elsewhere.remove(&claim);
-            }
+            changed |= match state {
+                GroupState::Blocked => self.blocked_elsewhere.insert(claim),
+                // A stop that is tried again has not succeeded yet; whatever else it does, it has.
+                GroupState::Stopping => false,
+                GroupState::Stopped | GroupState::Starting | GroupState::Started => {
+                    self.blocked_elsewhere.remove(&claim)
+                }
+            };
+        }
+        if changed {
+            self.persist();
         }
         self.note_double_owner(name, status);
         self.note_double_owner_end(name, status);
@@ -239,13 +250,16 @@ impl Core {
         }
     }
 
-    /// A peer that knows a later life of ours shows that our state was lost or copied: begin one after that.
+    /// A peer that knows a later life of ours, or more of this one than there was, shows that our state was lost or copied: begin one after that.
     fn check_remembered(&mut self, status: &Status) {
         let Some(heard) = status.heard.get(&self.settings.local) else {
             return;
         };
         let remembered = heard.generation;
-        if remembered <= self.generation || !self.peers.contains_key(&status.node) {
+        // A sequence that was not sent yet is of another life with the same number.
+        let stale = remembered > self.generation
+            || (remembered == self.generation && heard.sequence > self.sequence);
+        if !stale || !self.peers.contains_key(&status.node) {
             return;
         }
         self.event(Event::GenerationStale {

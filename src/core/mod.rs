@@ -61,6 +61,12 @@ pub struct Core {
     term: Option<Term>,
     /// Highest term number seen, so that a new one is higher.
     term_seen: u64,
+    /// The latest term that this life has followed: it follows no earlier one again.
+    floor: Option<Term>,
+    /// When this node last began a term because somebody followed a later one.
+    escalated: Option<Instant>,
+    /// When this node last gave up a term that nobody had elected it in.
+    resigned: Option<Instant>,
     /// The plan of `term` that this node follows.
     plan: Option<Plan>,
     /// The leader that people were told of.
@@ -107,6 +113,11 @@ impl Core {
             .keys()
             .map(|name| (name.clone(), LocalGroup::at_start()))
             .collect();
+        // What the configuration no longer knows cannot be cleared by anybody.
+        let known = |(group, node): &(GroupName, NodeName)| {
+            settings.groups.contains_key(group) && settings.nodes.contains_key(node)
+        };
+        let blocked_elsewhere = persistent.blocked.into_iter().filter(known).collect();
         Self {
             generation: persistent.generation,
             standby: persistent.standby,
@@ -116,11 +127,14 @@ impl Core {
             peers,
             term: None,
             term_seen: 0,
+            floor: None,
+            escalated: None,
+            resigned: None,
             plan: None,
             leader_told: None,
             leadership: None,
             groups,
-            blocked_elsewhere: BTreeSet::new(),
+            blocked_elsewhere,
             lease: Lease::None,
             sequence: Sequence(0),
             sent: SentLog::default(),
@@ -270,6 +284,7 @@ impl Core {
         self.outputs.push(Output::Persist(Persistent {
             generation: self.generation,
             standby: self.standby,
+            blocked: self.blocked_elsewhere.clone(),
         }));
     }
 

@@ -30,10 +30,29 @@ pub(super) enum Knowledge {
 pub(super) struct Place {
     /// What is known of the group there.
     pub(super) knowledge: Knowledge,
+    /// A member in contact, whose vote counts.
+    pub(super) reachable: bool,
+    pub(super) standing: Standing,
+}
+
+/// Whether a node is to run the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Yes.
+    Willing,
+    /// A person wants it to run nothing: it keeps what nobody else can run.
+    Standby,
+    /// It is about to stop, with or without a successor.
+    Leaving,
+    /// The group failed there, or its list does not name the node.
+    Unable,
+}
+
+impl Place {
     /// The node could start it now.
-    pub(super) can: bool,
-    /// The node must give it up if it has it: standby, leaving, failed, or not in the group's list.
-    pub(super) unwilling: bool,
+    pub(super) fn can(&self) -> bool {
+        self.reachable && self.standing == Standing::Willing
+    }
 }
 
 /// All that a decision about one group rests on.
@@ -118,15 +137,16 @@ impl Situation<'_> {
 
     fn decide_running(&self, owner: &NodeName) -> Decision {
         let place = self.places.get(owner);
-        let unwilling = place.is_some_and(|p| p.unwilling);
+        let standing = place.map_or(Standing::Unable, |p| p.standing);
         // An owner out of contact could not be told, and would stop for nothing once it hears of the plan.
-        let reachable = place.is_some_and(|p| p.can);
+        let reachable = place.is_some_and(|p| p.reachable);
         match self.target(Some(owner)) {
             Some((target, reason)) if target != owner => {
                 if self.one_step {
                     return Decision::of(self.run(target), reason);
                 }
-                if unwilling || (reachable && self.all_clear_but_both(owner, target)) {
+                let certain = reachable && self.all_clear_but_both(owner, target);
+                if certain || standing == Standing::Unable {
                     return Decision::of(
                         Assignment::Nobody,
                         "moving: its old owner stops it first",
@@ -135,8 +155,13 @@ impl Situation<'_> {
                 self.stay(owner, "stays until it is certain that it can move")
             }
             Some((_, reason)) => self.stay(owner, reason),
-            None if unwilling => Decision::of(Assignment::Nobody, "no member can run it"),
-            None => self.stay(owner, "runs here"),
+            None => match standing {
+                Standing::Leaving | Standing::Unable => {
+                    Decision::of(Assignment::Nobody, "no member can run it")
+                }
+                Standing::Standby => self.stay(owner, "no other node can run it"),
+                Standing::Willing => self.stay(owner, "runs here"),
+            },
         }
     }
 
@@ -165,7 +190,7 @@ impl Situation<'_> {
 
     /// The best node that can run it.
     fn target<'s>(&'s self, owner: Option<&'s NodeName>) -> Option<(&'s NodeName, &'static str)> {
-        let can = |n: &&NodeName| self.places.get(*n).is_some_and(|p| p.can);
+        let can = |n: &&NodeName| self.places.get(*n).is_some_and(Place::can);
         if let Some(pin) = self.pin.filter(can) {
             return Some((pin, "a person moved it there"));
         }
@@ -207,22 +232,24 @@ mod tests {
     }
 
     fn place(word: &str) -> Place {
-        let (knowledge, can, unwilling) = match word {
-            "clear" => (Knowledge::Clear, true, false),
-            "dead" => (Knowledge::Clear, false, false),
-            "runs" => (Knowledge::Running, true, false),
-            "cut" => (Knowledge::Running, false, false),
-            "standby-runs" => (Knowledge::Running, false, true),
-            "standby" => (Knowledge::Clear, false, true),
-            "settling" => (Knowledge::Settling, true, false),
-            "unknown" => (Knowledge::Unknown, false, false),
-            "blocked" => (Knowledge::Blocked, false, true),
+        let (knowledge, reachable, standing) = match word {
+            "clear" => (Knowledge::Clear, true, Standing::Willing),
+            "dead" => (Knowledge::Clear, false, Standing::Willing),
+            "runs" => (Knowledge::Running, true, Standing::Willing),
+            "cut" => (Knowledge::Running, false, Standing::Willing),
+            "standby-runs" => (Knowledge::Running, true, Standing::Standby),
+            "leaving-runs" => (Knowledge::Running, true, Standing::Leaving),
+            "failed-runs" => (Knowledge::Running, true, Standing::Unable),
+            "standby" => (Knowledge::Clear, true, Standing::Standby),
+            "settling" => (Knowledge::Settling, true, Standing::Willing),
+            "unknown" => (Knowledge::Unknown, false, Standing::Willing),
+            "blocked" => (Knowledge::Blocked, true, Standing::Willing),
             other => panic!("no such place {other}"),
         };
         Place {
             knowledge,
-            can,
-            unwilling,
+            reachable,
+            standing,
         }
     }
 
@@ -280,8 +307,18 @@ mod tests {
         assert_eq!(decide("a=clear b=runs pin=b"), "run b pinned");
         assert_eq!(decide("a=runs b=clear pin=b"), "nobody");
         assert_eq!(decide("a=standby-runs b=clear"), "nobody");
-        assert_eq!(decide("a=standby-runs b=dead"), "nobody");
+        assert_eq!(decide("a=leaving-runs b=clear"), "nobody");
+        assert_eq!(decide("a=failed-runs b=clear c=unknown"), "nobody");
         assert_eq!(decide("a=runs b=blocked"), "keep a");
+    }
+
+    #[test]
+    fn a_node_in_standby_keeps_what_nobody_else_can_run() {
+        assert_eq!(decide("a=standby-runs b=dead"), "run a");
+        assert_eq!(decide("a=standby-runs b=clear c=unknown"), "keep a");
+        assert_eq!(decide("a=leaving-runs b=clear c=unknown"), "keep a");
+        assert_eq!(decide("a=leaving-runs b=dead"), "nobody");
+        assert_eq!(decide("a=failed-runs b=dead"), "nobody");
     }
 
     #[test]

@@ -58,6 +58,8 @@ impl Core {
             deadtime: self.settings.deadtime,
             heard: echoes.collect(),
             term: self.term.clone(),
+            floor: self.floor.clone(),
+            electable: self.could_be_elected(),
             voting: self.voting(),
             report: self.report(),
             plan: self
@@ -195,6 +197,8 @@ fn same_words(a: &Status, b: &Status) -> bool {
         deadtime,
         heard,
         term,
+        floor,
+        electable,
         voting,
         report,
         plan,
@@ -209,6 +213,7 @@ fn same_words(a: &Status, b: &Status) -> bool {
         && heard.iter().zip(&b.heard).all(promises)
         && (cluster, node, *generation) == (&b.cluster, &b.node, b.generation)
         && (*phase, *deadtime, *voting) == (b.phase, b.deadtime, b.voting)
-        && (term, report, plan) == (&b.term, &b.report, &b.plan)
+        && (term, floor, *electable) == (&b.term, &b.floor, b.electable)
+        && (report, plan) == (&b.report, &b.plan)
         && (request, *config_hash) == (&b.request, b.config_hash)
 }

@@ -313,12 +313,23 @@ impl Core {
             !self.leader_counts() && self.now.since(entry.since) > 2 * self.settings.deadtime;
         match &mut entry.task {
             Task::Leave(groups) => {
-                groups.retain(|g| match self.started_on(g) {
-                    Some(node) => *node == self.settings.local,
-                    None => self.takers(g).next().is_some() || !self.is_stopped_here(g),
-                });
+                let local = &self.settings.local;
+                groups.retain(|g| self.started_on(g).is_none_or(|node| node == local));
+                let blocked = self.report().blocked;
+                let stuck = blocked.into_iter().find(|(g, _)| groups.contains(g));
+                let lost = groups
+                    .iter()
+                    .find(|g| self.takers(g).next().is_none())
+                    .cloned();
+                if let Some((group, node)) = stuck {
+                    return Progress::Ends(Err(Refusal::Blocked { group, node }));
+                }
                 if groups.is_empty() {
                     Progress::Ends(Ok(()))
+                } else if let Some(group) = lost {
+                    // Those who were to take it could not: as with a move, it goes back to where it was.
+                    self.set_standby(false);
+                    Progress::Ends(Err(Refusal::NowhereToGo(group)))
                 } else {
                     Progress::Waits
                 }
@@ -401,10 +412,6 @@ impl Core {
         let plan = self.plan.as_ref()?;
         let own = |a: &&Answer| (a.generation, a.id) == (self.generation, id);
         plan.answers.get(&self.settings.local).filter(own).cloned()
-    }
-
-    fn is_stopped_here(&self, group: &GroupName) -> bool {
-        self.groups.get(group).is_none_or(|g| !g.may_run())
     }
 
     /// This life ends: nobody will answer any more.

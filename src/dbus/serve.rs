@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zbus::connection::Builder;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectPath, Variant};
@@ -130,6 +130,8 @@ struct Session {
     told: Arc<Model>,
     /// When counters may be told again.
     counters_due: Instant,
+    /// Some counter differs from what was told.
+    counters_wait: bool,
 }
 
 impl Session {
@@ -141,6 +143,7 @@ impl Session {
             shared,
             told,
             counters_due,
+            counters_wait: false,
         }
     }
 
@@ -151,6 +154,7 @@ impl Session {
                 () = connection.closed() => return End::BusGone,
                 changed = snapshots.changed() => if changed.is_err() { return End::NodeGone },
                 () = self.shared.event_added.notified() => {}
+                () = sleep_until(self.counters_due), if self.counters_wait => {}
             }
             let model = Model::of(&snapshots.borrow_and_update());
             if self.tell(model).await.is_err() {
@@ -204,6 +208,7 @@ impl Session {
         for change in visible.changes_since(&self.told) {
             emit_change(&self.connection, change).await?;
         }
+        self.counters_wait = visible != *model;
         self.told = visible;
         Ok(())
     }

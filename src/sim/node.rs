@@ -149,6 +149,7 @@ impl<M: Mind> Node<M> {
             None => Persistent {
                 generation: Generation(WALL_CLOCK_BASE_USEC + now / 1000),
                 standby: false,
+                blocked: std::collections::BTreeSet::new(),
             },
         };
         self.disk = Some(persistent.clone());

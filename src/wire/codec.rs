@@ -8,7 +8,8 @@
 //! | `t`, `st`, `dt` | `status`; `init`, `up`, `active` or `dead`; own deadtime in milliseconds |
 //! | `ha_v` | version of this format; others than [`VERSION`] are refused |
 //! | `ha_cluster`, `ha_config` | cluster name; digest of the shared configuration |
-//! | `ha_term`, `ha_flags` | `NUMBER:LEADER:GENERATION`; of `voting standby leaving` |
+//! | `ha_term`, `ha_floor` | `NUMBER:LEADER:GENERATION` each |
+//! | `ha_flags` | of `voting electable standby leaving` |
 //! | `ha_heard` | `NODE:GENERATION:SEQUENCE[:p]` … |
 //! | `ha_report` | plan version that the report is made under |
 //! | `ha_groups`, `ha_dead`, `ha_blocked` | `GROUP:STATE[:FAILURES[:p]]` …; `NODE:GENERATION[:h]` …; `GROUP:NODE` … |
@@ -101,6 +102,7 @@ fn push_status(message: &mut Message, status: &Status) {
     message.push_text("ha_config", format!("{:x}", status.config_hash));
     let flags = report::Flags {
         voting: status.voting,
+        electable: status.electable,
         standby: status.report.standby,
         leaving: status.report.leaving,
     };
@@ -109,6 +111,12 @@ fn push_status(message: &mut Message, status: &Status) {
         "ha_term",
         status.term.as_ref().map(report::term_text),
     );
+    // Of most senders it is the same.
+    let floor = status
+        .floor
+        .as_ref()
+        .filter(|_| status.floor != status.term);
+    push_some(message, "ha_floor", floor.map(report::term_text));
     push_some(message, "ha_flags", report::flags_text(flags));
     push_some(message, "ha_heard", report::heard_text(&status.heard));
     push_report(message, &status.report);
@@ -176,6 +184,14 @@ fn parse_status(fields: &Fields<'_>) -> Result<Status, Reject> {
         return Err(Reject::UnknownVersion);
     }
     let flags = report::parse_flags(fields.optional("ha_flags")?)?;
+    let term = fields
+        .optional("ha_term")?
+        .map(report::parse_term)
+        .transpose()?;
+    let floor = fields
+        .optional("ha_floor")?
+        .map(report::parse_term)
+        .transpose()?;
     Ok(Status {
         cluster: ClusterName::new(fields.required("ha_cluster")?).map_err(|_| Reject::BadField)?,
         node: NodeName::new(fields.required("src")?).map_err(|_| Reject::BadField)?,
@@ -184,10 +200,9 @@ fn parse_status(fields: &Fields<'_>) -> Result<Status, Reject> {
         phase: report::parse_phase(fields.required("st")?)?,
         deadtime: Duration::from_millis(fields.number("dt")?),
         heard: report::parse_heard(fields.optional("ha_heard")?)?,
-        term: fields
-            .optional("ha_term")?
-            .map(report::parse_term)
-            .transpose()?,
+        floor: floor.or_else(|| term.clone()),
+        term,
+        electable: flags.electable,
         voting: flags.voting,
         report: parse_report(fields, flags)?,
         plan: parse_plan(fields)?,

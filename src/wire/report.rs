@@ -154,6 +154,7 @@ pub(super) fn parse_blocked(text: Option<&str>) -> Result<BTreeSet<(GroupName, N
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Flags {
     pub(super) voting: bool,
+    pub(super) electable: bool,
     pub(super) standby: bool,
     pub(super) leaving: bool,
 }
@@ -161,6 +162,7 @@ pub(super) struct Flags {
 pub(super) fn flags_text(flags: Flags) -> Option<String> {
     let words = [
         (flags.voting, "voting"),
+        (flags.electable, "electable"),
         (flags.standby, "standby"),
         (flags.leaving, "leaving"),
     ];
@@ -177,6 +179,7 @@ pub(super) fn parse_flags(text: Option<&str>) -> Result<Flags, Reject> {
     for word in text.into_iter().flat_map(|text| text.split(' ')) {
         let flag = match word {
             "voting" => &mut flags.voting,
+            "electable" => &mut flags.electable,
             "standby" => &mut flags.standby,
             "leaving" => &mut flags.leaving,
             // What a flag means may bind others, so one that is not understood cannot be passed over.

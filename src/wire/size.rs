@@ -40,6 +40,12 @@ pub fn packet_length_max(
             leader: node.clone(),
             generation: Generation(u64::MAX),
         }),
+        floor: Some(Term {
+            number: u64::MAX - 1,
+            leader: node.clone(),
+            generation: Generation(u64::MAX),
+        }),
+        electable: true,
         voting: true,
         report: largest_report(node, nodes, groups),
         plan: Some(largest_plan(node, longest_group, nodes, groups)),

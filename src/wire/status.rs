@@ -27,6 +27,10 @@ pub struct Status {
     pub heard: BTreeMap<NodeName, Heard>,
     /// The term that the sender follows, with the leader it votes for; none before the first election.
     pub term: Option<Term>,
+    /// The latest term that the sender has ever followed in this life: it follows no earlier one again.
+    pub floor: Option<Term>,
+    /// Whether the sender is in contact with enough voters to lead.
+    pub electable: bool,
     /// Whether the sender's vote counts: false while it may have forgotten promises of an earlier life.
     pub voting: bool,
     /// What the sender runs, made under `term` and `report.version`.

@@ -47,6 +47,10 @@ pub struct Cluster {
     nodes: BTreeMap<NodeName, Node>,
     groups: BTreeMap<GroupName, GroupSettings>,
     cuts: BTreeSet<(NodeName, NodeName)>,
+    /// Where starts fail.
+    pub starts_fail: BTreeSet<(NodeName, GroupName)>,
+    /// Where stops fail; what should have been stopped still runs.
+    pub stops_fail: BTreeSet<(NodeName, GroupName)>,
     /// Whether two owners are what the test is about.
     pub two_owners_allowed: bool,
     replies: BTreeMap<RequestId, Result<(), Refusal>>,
@@ -69,6 +73,8 @@ impl Cluster {
             nodes: nodes.iter().map(|n| (node(n), Node::default())).collect(),
             groups: groups.collect(),
             cuts: BTreeSet::new(),
+            starts_fail: BTreeSet::new(),
+            stops_fail: BTreeSet::new(),
             two_owners_allowed: false,
             replies: BTreeMap::new(),
         }
@@ -99,6 +105,7 @@ impl Cluster {
             let persistent = Persistent {
                 generation: Generation(generation),
                 standby: false,
+                blocked: std::collections::BTreeSet::new(),
             };
             let now = Instant::from_nanos(self.now * NANOS);
             let core = Core::new(self.settings(&name), persistent, now);
@@ -207,7 +214,10 @@ impl Cluster {
         let answers: Vec<_> = node.driver.extract_if(.., |a| a.0 <= now).collect();
         let messages: Vec<_> = node.inbox.extract_if(.., |m| m.0 <= now).collect();
         for (_, group, order, outcome) in answers {
-            if outcome == GroupOutcome::Stopped {
+            if matches!(
+                outcome,
+                GroupOutcome::Stopped | GroupOutcome::StartFailed { .. }
+            ) {
                 self.nodes.get_mut(name).unwrap().running.remove(&group);
             }
             let order = Some(order);
@@ -240,19 +250,30 @@ impl Cluster {
 
     fn carry_out(&mut self, name: &NodeName, output: Output) {
         let done = self.now + DRIVER;
+        let failure = |set: &BTreeSet<(NodeName, GroupName)>, group: &GroupName| {
+            let fails = set.contains(&(name.clone(), group.clone()));
+            fails.then(|| (String::from("r"), String::from("it fails")))
+        };
+        let (starts_fail, stops_fail) = (&self.starts_fail, &self.stops_fail);
         let node = self.nodes.get_mut(name).unwrap();
         match output {
             Output::Send(status) => self.send(name, &status),
             Output::StartGroup { group, order } => {
                 node.running.insert(group.clone());
                 node.driver.retain(|answer| answer.1 != group);
-                let answer = (done, group, order, GroupOutcome::Started);
-                node.driver.push(answer);
+                let outcome = match failure(starts_fail, &group) {
+                    Some((resource, reason)) => GroupOutcome::StartFailed { resource, reason },
+                    None => GroupOutcome::Started,
+                };
+                node.driver.push((done, group, order, outcome));
             }
             Output::StopGroup { group, order, .. } => {
                 node.driver.retain(|answer| answer.1 != group);
-                let answer = (done, group, order, GroupOutcome::Stopped);
-                node.driver.push(answer);
+                let outcome = match failure(stops_fail, &group) {
+                    Some((resource, reason)) => GroupOutcome::StopFailed { resource, reason },
+                    None => GroupOutcome::Stopped,
+                };
+                node.driver.push((done, group, order, outcome));
             }
             Output::Reply { id, result } => {
                 self.replies.insert(id, result);
@@ -304,6 +325,12 @@ impl Cluster {
             .filter(|(_, count)| **count > 0)
             .map(|(node, count)| (node.to_string(), *count))
             .collect()
+    }
+
+    /// The number of the term that a node follows; 0 for none.
+    pub fn term(&self, name: &str) -> u64 {
+        let view = self.core(name).view(Instant::from_nanos(self.now * NANOS));
+        view.term.map_or(0, |term| term.number)
     }
 
     fn core(&self, name: &str) -> &Core {

@@ -50,6 +50,14 @@ fn heard() -> impl Strategy<Value = Heard> {
     })
 }
 
+/// The term that is followed, and the latest one: the same if nothing else is said.
+fn terms() -> impl Strategy<Value = (Option<Term>, Option<Term>)> {
+    (option::of(term()), option::of(term())).prop_map(|(followed, latest)| {
+        let floor = latest.or_else(|| followed.clone());
+        (followed, floor)
+    })
+}
+
 fn term() -> impl Strategy<Value = Term> {
     (number(), node(), generation()).prop_map(|(number, leader, generation)| Term {
         number,
@@ -164,8 +172,8 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
     let sender = (NAME, node(), generation(), number(), phase(), number());
     let said = (
         btree_map(node(), heard(), 0..6),
-        option::of(term()),
-        any::<bool>(),
+        terms(),
+        any::<(bool, bool)>(),
         report(),
         option::of(plan()),
         option::of(request()),
@@ -173,7 +181,7 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
     );
     (sender, said).prop_map(|(sender, said)| {
         let (cluster, node, generation, sequence, phase, deadtime) = sender;
-        let (heard, term, voting, report, plan, request, config_hash) = said;
+        let (heard, (term, floor), (electable, voting), report, plan, request, config_hash) = said;
         Status {
             cluster: ClusterName::new(&cluster).unwrap(),
             node,
@@ -183,6 +191,8 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
             deadtime: Duration::from_millis(deadtime),
             heard,
             term,
+            floor,
+            electable,
             voting,
             report,
             plan,
@@ -220,6 +230,12 @@ pub(crate) fn example() -> Status {
             leader: alpha.clone(),
             generation,
         }),
+        floor: Some(Term {
+            number: 4,
+            leader: beta.clone(),
+            generation,
+        }),
+        electable: true,
         voting: true,
         report: Report {
             version: PlanVersion(2),

@@ -25,6 +25,8 @@ fn status() -> Status {
         deadtime: Duration::from_secs(6),
         heard: [].into(),
         term: None,
+        floor: None,
+        electable: true,
         voting: true,
         report: Report::default(),
         plan: None,
@@ -64,7 +66,7 @@ fn a_heartbeat_reads_like_heartbeats_with_our_fields_before_the_common_ones() {
         .collect();
     let (auth, fields) = text.split_last().unwrap();
     let expected = "t=status|st=active|dt=1770|ha_v=1|ha_cluster=example|ha_config=c0ffee|\
-         ha_flags=voting|ha_report=0|src=alpha|seq=e|hg=6b025b66|ts=6b025b6a|\
+         ha_flags=voting electable|ha_report=0|src=alpha|seq=e|hg=6b025b66|ts=6b025b6a|\
          ld=0.73 0.33 0.15 2/113 106|ttl=3";
     assert_eq!(fields.join("|"), expected);
     assert!(auth.starts_with("auth=1 "), "{auth}");
