@@ -39,19 +39,30 @@ impl Core {
             match (activity, self.duty(&name)) {
                 // Another node may have it by now: addresses first.
                 (Activity::Leftover, _) => self.order_stop(&name, Urgency::LeaseLost),
+                (Activity::Inherited, _) if self.holds_lease() => self.order_adoption(&name),
+                (Activity::Inherited, _) => self.order_stop(&name, Urgency::LeaseLost),
                 (Activity::Stopped, Duty::Run { pinned }) if may_start && failures == 0 => {
                     self.order_start(&name, pinned);
                 }
-                (Activity::Starting { .. } | Activity::Started, Duty::Stop) => {
+                (
+                    Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started,
+                    Duty::Stop,
+                ) => {
                     self.order_stop(&name, Urgency::Orderly);
                 }
-                (Activity::Starting { .. } | Activity::Started, Duty::Run { pinned }) => {
+                (
+                    Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started,
+                    Duty::Run { pinned },
+                ) => {
                     if let Some(local) = self.groups.get_mut(&name) {
                         local.pinned = pinned;
                     }
                 }
                 (Activity::Stopped | Activity::Stopping { .. } | Activity::Blocked, _)
-                | (Activity::Starting { .. } | Activity::Started, Duty::AsItIs) => {}
+                | (
+                    Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started,
+                    Duty::AsItIs,
+                ) => {}
             }
         }
         if !self.holds_lease() {
@@ -123,16 +134,19 @@ impl Core {
             .groups
             .iter()
             .filter(|(_, group)| match group.activity {
-                Activity::Starting { .. } | Activity::Started => true,
+                Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started => true,
                 Activity::Stopping { urgency, .. } => urgency == Urgency::Orderly,
                 Activity::Blocked => blocked == Blocked::TriedAgain,
-                Activity::Leftover | Activity::Stopped => false,
+                Activity::Leftover | Activity::Inherited | Activity::Stopped => false,
             })
             .map(|(name, _)| name.clone())
             .collect();
         let serving = held.iter().any(|name| {
             self.groups.get(name).is_some_and(|g| {
-                matches!(g.activity, Activity::Starting { .. } | Activity::Started)
+                matches!(
+                    g.activity,
+                    Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started
+                )
             })
         });
         if serving {
@@ -166,6 +180,22 @@ impl Core {
         });
     }
 
+    /// What runs already is started all the same, which changes nothing and brings the drivers to watch it.
+    fn order_adoption(&mut self, name: &GroupName) {
+        let order = self.order();
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        group.activity = Activity::Adopting { order };
+        self.event(Event::GroupAdopted {
+            group: name.clone(),
+        });
+        self.outputs.push(Output::StartGroup {
+            group: name.clone(),
+            order,
+        });
+    }
+
     /// The node that had the group, if it is dead or has left.
     fn taken_from(&self, name: &GroupName) -> Option<NodeName> {
         let owner = self.watched.get(name)?.last_owner.as_ref()?;
@@ -182,7 +212,7 @@ impl Core {
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
-        let leftover = group.activity == Activity::Leftover;
+        let leftover = matches!(group.activity, Activity::Leftover | Activity::Inherited);
         group.activity = Activity::Stopping {
             order,
             since,
@@ -228,7 +258,13 @@ impl Core {
                     duration,
                 });
             }
-            (Activity::Starting { .. }, GroupOutcome::StartFailed { resource, reason }) => {
+            (Activity::Adopting { .. }, GroupOutcome::Started) => {
+                self.set_activity(name, Activity::Started);
+            }
+            (
+                Activity::Starting { .. } | Activity::Adopting { .. },
+                GroupOutcome::StartFailed { resource, reason },
+            ) => {
                 self.set_activity(name, Activity::Stopped);
                 self.count_failure(name, resource, reason);
             }
@@ -245,11 +281,11 @@ impl Core {
                 });
             }
             (
-                Activity::Starting { .. } | Activity::Stopping { .. },
+                Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Stopping { .. },
                 GroupOutcome::StopFailed { resource, reason },
             ) => {
                 // While starting, it is the undoing of a start that failed.
-                if matches!(activity, Activity::Starting { .. }) {
+                if !matches!(activity, Activity::Stopping { .. }) {
                     self.count_failure(name, resource.clone(), reason.clone());
                 }
                 self.set_activity(name, Activity::Blocked);

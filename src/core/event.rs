@@ -119,6 +119,11 @@ pub enum Event {
         /// Which group.
         group: GroupName,
     },
+    /// A group that the daemon's earlier life has left running goes on here.
+    GroupAdopted {
+        /// Which group.
+        group: GroupName,
+    },
     /// A start of a group begins here.
     GroupStarting {
         /// Which group.

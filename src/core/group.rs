@@ -1,6 +1,6 @@
 //! One group on this node: what was ordered, what became of it.
 
-use crate::core::io::Urgency;
+use crate::core::io::{Holding, Urgency};
 use crate::core::time::Instant;
 use crate::ids::RequestId;
 use crate::wire::status::{GroupReport, GroupState};
@@ -10,10 +10,14 @@ use crate::wire::status::{GroupReport, GroupState};
 pub(super) enum Activity {
     /// Found at start: an earlier life may have left something behind; a stop is to be ordered first.
     Leftover,
+    /// Found at start: an earlier life has left it running, and it is to go on.
+    Inherited,
     /// Nothing runs.
     Stopped,
     /// A start was ordered.
     Starting { order: RequestId, since: Instant },
+    /// The same for what runs already.
+    Adopting { order: RequestId },
     /// Everything runs.
     Started,
     /// A stop was ordered.
@@ -36,12 +40,33 @@ pub(super) struct LocalGroup {
 
 impl LocalGroup {
     /// As it is when a life begins.
-    pub(super) fn at_start() -> Self {
+    pub(super) fn at_start(held: Option<&Holding>) -> Self {
+        let activity = if held.is_some() {
+            Activity::Inherited
+        } else {
+            Activity::Leftover
+        };
         Self {
-            activity: Activity::Leftover,
+            activity,
             failures: 0,
-            pinned: false,
+            pinned: held.is_some_and(|held| held.pinned),
         }
+    }
+
+    /// What of it may run here.
+    pub(super) fn holding(&self) -> Option<Holding> {
+        let up = match self.activity {
+            Activity::Stopped => return None,
+            Activity::Leftover | Activity::Stopping { .. } | Activity::Blocked => false,
+            Activity::Inherited
+            | Activity::Starting { .. }
+            | Activity::Adopting { .. }
+            | Activity::Started => true,
+        };
+        Some(Holding {
+            up,
+            pinned: self.pinned,
+        })
     }
 
     /// Its state in the words of a report.
@@ -50,7 +75,9 @@ impl LocalGroup {
             Activity::Leftover | Activity::Stopping { .. } => GroupState::Stopping,
             Activity::Stopped => GroupState::Stopped,
             Activity::Starting { .. } => GroupState::Starting,
-            Activity::Started => GroupState::Started,
+            Activity::Inherited | Activity::Adopting { .. } | Activity::Started => {
+                GroupState::Started
+            }
             Activity::Blocked => GroupState::Blocked,
         }
     }
@@ -67,10 +94,14 @@ impl LocalGroup {
     /// Whether `order` is the one that is under way.
     pub(super) fn awaits(&self, answered: Option<RequestId>) -> bool {
         match self.activity {
-            Activity::Starting { order, .. } | Activity::Stopping { order, .. } => {
-                answered == Some(order)
-            }
-            Activity::Leftover | Activity::Stopped | Activity::Started | Activity::Blocked => false,
+            Activity::Starting { order, .. }
+            | Activity::Adopting { order }
+            | Activity::Stopping { order, .. } => answered == Some(order),
+            Activity::Leftover
+            | Activity::Inherited
+            | Activity::Stopped
+            | Activity::Started
+            | Activity::Blocked => false,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::core::event::Event;
 use crate::core::time::Instant;
 use crate::ids::{Generation, GroupName, LinkId, NodeName, RequestId};
 use crate::wire::status::{Refusal, Status};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -156,6 +156,33 @@ pub struct Persistent {
     /// Failed stops that others reported: where a group may still run.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub blocked: BTreeSet<(GroupName, NodeName)>,
+}
+
+/// What a daemon finds running that its earlier life has started, and may go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inheritance {
+    /// Up to when nobody else runs the groups, as the earlier life knew.
+    pub until: Lease,
+    /// The groups that run here.
+    pub groups: BTreeMap<GroupName, Holding>,
+}
+
+impl Default for Inheritance {
+    fn default() -> Self {
+        Self {
+            until: Lease::None,
+            groups: BTreeMap::new(),
+        }
+    }
+}
+
+/// A group of which something may run here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Holding {
+    /// It runs, or is being started: not on its way down.
+    pub up: bool,
+    /// By a person's wish.
+    pub pinned: bool,
 }
 
 /// Up to when this node may run groups.

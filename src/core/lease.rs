@@ -40,10 +40,14 @@ impl Core {
         }
     }
 
-    fn compute_lease(&self) -> Lease {
+    pub(super) fn compute_lease(&self) -> Lease {
         if self.settings.standalone() || self.broken(BrokenRule::LeaseIgnored) {
             return Lease::Unlimited;
         }
+        self.promised_lease().max(self.inherited)
+    }
+
+    fn promised_lease(&self) -> Lease {
         match self.settings.policy {
             Policy::Ignore => match &self.last_sent {
                 Some((at, _)) => Lease::Until(*at + shortened(self.settings.deadtime)),

@@ -23,7 +23,9 @@ mod report;
 mod request;
 mod sent;
 
-pub use io::{GroupOutcome, Input, Lease, Output, Persistent, Request, Scope, Urgency};
+pub use io::{
+    GroupOutcome, Holding, Inheritance, Input, Lease, Output, Persistent, Request, Scope, Urgency,
+};
 pub use rules::BrokenRule;
 pub use settings::{GroupSettings, NodeSettings, Policy, Settings};
 pub use time::Instant;
@@ -75,6 +77,8 @@ pub struct Core {
     groups: BTreeMap<GroupName, LocalGroup>,
     /// Failed stops that others reported: where a group may still run.
     blocked_elsewhere: BTreeSet<(GroupName, NodeName)>,
+    /// The lease of the earlier life.
+    inherited: Lease,
     lease: Lease,
     sequence: Sequence,
     sent: SentLog,
@@ -98,8 +102,19 @@ struct Leaving {
 }
 
 impl Core {
-    /// A node at the start of a life. `persistent.generation` is the one of this life, stored already.
+    /// A node at the start of a life. `persistent.generation` is the one of this life, stored already. What the earlier
+    /// life has left is stopped first.
     pub fn new(settings: Settings, persistent: Persistent, now: Instant) -> Self {
+        Self::heir(settings, persistent, Inheritance::default(), now)
+    }
+
+    /// The same for a node that goes on with what the earlier life has left, as far as that may still run.
+    pub fn heir(
+        settings: Settings,
+        persistent: Persistent,
+        inheritance: Inheritance,
+        now: Instant,
+    ) -> Self {
         let grace = now + settings.initdead;
         let others = settings
             .nodes
@@ -111,7 +126,10 @@ impl Core {
         let groups = settings
             .groups
             .keys()
-            .map(|name| (name.clone(), LocalGroup::at_start()))
+            .map(|name| {
+                let held = inheritance.groups.get(name).filter(|held| held.up);
+                (name.clone(), LocalGroup::at_start(held))
+            })
             .collect();
         // What the configuration no longer knows cannot be cleared by anybody.
         let known = |(group, node): &(GroupName, NodeName)| {
@@ -135,7 +153,8 @@ impl Core {
             leadership: None,
             groups,
             blocked_elsewhere,
-            lease: Lease::None,
+            inherited: inheritance.until,
+            lease: inheritance.until,
             sequence: Sequence(0),
             sent: SentLog::default(),
             last_sent: None,
@@ -256,6 +275,20 @@ impl Core {
     /// Up to when this node may run groups. Drivers look at it before each step that acquires something.
     pub fn lease(&self) -> Lease {
         self.lease
+    }
+
+    /// Up to when nobody else runs what runs here, by what was sent and heard up to now.
+    pub fn tenure(&self) -> Lease {
+        self.compute_lease()
+    }
+
+    /// The groups of which something may run here.
+    pub fn holdings(&self) -> BTreeMap<GroupName, Holding> {
+        let held = self.groups.iter().filter_map(|(name, group)| {
+            let holding = group.holding()?;
+            Some((name.clone(), holding))
+        });
+        held.collect()
     }
 
     /// This life.

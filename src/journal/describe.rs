@@ -174,6 +174,10 @@ fn draft(event: &Event, context: &Context<'_>) -> Draft {
                 format!("Resources being acquired from {peer}. Taking over resource group {group}");
             Draft::new(t::TAKING_OVER, text).peer(peer).group(group)
         }
+        Event::GroupAdopted { group } => {
+            let text = format!("Group {group}: goes on here, as the daemon has left it.");
+            Draft::new(t::GROUP_ADOPTED, text).group(group)
+        }
         Event::GroupStarting { group } => {
             Draft::new(t::GROUP_STARTING, format!("Group {group}: starting.")).group(group)
         }

@@ -62,6 +62,7 @@ table! {
     MOVE_REQUESTED = "move-requested", "0479222b0da640d6b80a15379216c0e8", Notice;
     SHUTDOWN_STARTED = "shutdown-started", "4451310506234c4da21b0662aec01ccd", Notice;
     SHUTDOWN_COMPLETE = "shutdown-complete", "e902ca1768e8465397c6915f12f2c32a", Notice;
+    GROUP_ADOPTED = "group-adopted", "da896c1ffc4b41a79f4409536d53972f", Notice;
     EVENTS_LOST = "events-lost", "c10159004ee048699ec491bde297bae0", Warning;
 }
 

@@ -189,13 +189,14 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         }
         Event::SharedDataNotProtected => scenario.policy == Policy::Majority,
         Event::StoodStill { .. } => steady || !stood_still,
-        // A recorded packet that nobody had received shows for a while that its link works.
-        Event::LinkDead { .. } => steady && scenario.replays == 0,
+        // A recorded packet that nobody had received shows for a while that its link works and its sender lives.
+        Event::LinkDead { .. } | Event::PeerReturnedAfterPartition { .. } => {
+            steady && scenario.replays == 0
+        }
         Event::GroupFailed { .. } => !steady && !failures,
         Event::GroupBlocked { .. } => steady || scenario.stop_fails + scenario.hangs == 0,
         Event::LateHeartbeat { .. }
         | Event::PeerDead { .. }
-        | Event::PeerReturnedAfterPartition { .. }
         | Event::NotHeardBy { .. }
         | Event::QuorumLost
         | Event::LeaseLost
@@ -210,6 +211,7 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         | Event::QuorumGained
         // Where a person asks, a node takes what one that is down had; unasked, the start itself is noticed.
         | Event::TakingOver { .. }
+        | Event::GroupAdopted { .. }
         | Event::GroupStarting { .. }
         | Event::GroupStarted { .. }
         | Event::GroupStopping { .. }

@@ -86,6 +86,7 @@ impl<M: Mind> Sim<M> {
                 boot: 0,
                 daemon: None,
                 disk: None,
+                record: None,
                 hands: Hands::new(sim.scenario.groups.keys(), Skill::of(&sim.scenario)),
                 pause: None,
                 excused_until: 0,
@@ -317,6 +318,10 @@ impl<M: Mind> Sim<M> {
         };
         let outputs = machine.handle(self.now, input);
         let busy = !outputs.is_empty();
+        // Written before anything is taken.
+        if let (Some(daemon), Some((left, _))) = (&machine.daemon, machine.record.as_mut()) {
+            left.groups = daemon.mind.inheritance().groups;
+        }
         for (done, output) in outputs.into_iter().enumerate() {
             if self.crashes_halfway(node, done) {
                 return Ok(());

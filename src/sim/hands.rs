@@ -51,6 +51,8 @@ struct Group {
     orders: Vec<RequestId>,
     fails: bool,
     leftover: bool,
+    /// It was up when its daemon died.
+    was_up: bool,
     emergency: bool,
 }
 
@@ -76,6 +78,7 @@ impl Hands {
             orders: Vec::new(),
             fails: false,
             leftover: false,
+            was_up: false,
             emergency: false,
         };
         Self {
@@ -168,6 +171,18 @@ impl Hands {
             HandState::Starting | HandState::Running => return Err("start of what runs"),
             HandState::Stopping => return Err("start of what is being stopped"),
             HandState::Stuck => return Err("start of what is blocked"),
+            HandState::Leftover if group.was_up => {
+                group.leftover = false;
+                group.state = HandState::Starting;
+                group.fails = false;
+                group.ends = now + 1 + random.below(1000);
+                group.token = token;
+                group.orders = vec![order];
+                return Ok(Work {
+                    ends: group.ends,
+                    token,
+                });
+            }
             HandState::Leftover => return Err("start of what an earlier life left"),
         }
         let hangs = random.chance(skill.hangs);
@@ -290,6 +305,8 @@ impl Hands {
         for group in self.groups.values_mut() {
             group.orders.clear();
             group.leftover = group.state != HandState::Stopped;
+            group.was_up = matches!(group.state, HandState::Starting | HandState::Running)
+                || (group.state == HandState::Leftover && group.was_up);
             let ends_anyway = group.state == HandState::Stopping && group.emergency;
             if group.leftover && !ends_anyway {
                 group.state = HandState::Leftover;

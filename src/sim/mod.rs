@@ -35,12 +35,30 @@ pub use scenario::Scenario;
 pub use trace::TraceMode;
 
 use crate::core::view::View;
-use crate::core::{BrokenRule, Core, Input, Instant, Lease, Output, Persistent, Settings};
+use crate::core::{
+    BrokenRule, Core, Inheritance, Input, Instant, Lease, Output, Persistent, Settings,
+};
 
 /// What the simulator needs of a core.
 pub trait Mind {
     /// Begins a life.
     fn new(settings: Settings, persistent: Persistent, now: Instant) -> Self;
+    /// The same with what an earlier life has left running.
+    fn heir(
+        settings: Settings,
+        persistent: Persistent,
+        _inheritance: Inheritance,
+        now: Instant,
+    ) -> Self
+    where
+        Self: Sized,
+    {
+        Self::new(settings, persistent, now)
+    }
+    /// What a later life could inherit.
+    fn inheritance(&self) -> Inheritance {
+        Inheritance::default()
+    }
     /// Takes one input and says what is to be done.
     fn handle(&mut self, now: Instant, input: Input) -> Vec<Output>;
     /// When it wants the next input at the latest.
@@ -56,6 +74,22 @@ pub trait Mind {
 impl Mind for Core {
     fn new(settings: Settings, persistent: Persistent, now: Instant) -> Self {
         Self::new(settings, persistent, now)
+    }
+
+    fn heir(
+        settings: Settings,
+        persistent: Persistent,
+        inheritance: Inheritance,
+        now: Instant,
+    ) -> Self {
+        Self::heir(settings, persistent, inheritance, now)
+    }
+
+    fn inheritance(&self) -> Inheritance {
+        Inheritance {
+            until: self.tenure(),
+            groups: self.holdings(),
+        }
     }
 
     fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {

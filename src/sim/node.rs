@@ -1,12 +1,13 @@
 //! One virtual machine: its clock, its disk, its resources, and the daemon's present life, if there is one.
 
-use crate::core::{Input, Lease, Persistent, Settings};
+use crate::core::{Inheritance, Input, Lease, Persistent, Settings};
 use crate::ids::{Generation, GroupName, NodeName, RequestId, Sequence};
 use crate::sim::Mind;
 use crate::sim::clock::{Clock, Nanos};
 use crate::sim::hands::Hands;
 use crate::sim::happening::Happening;
 use crate::sim::network::Recorded;
+use crate::wire::status::Status;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Packets that wait at most for a daemon that stands still; later ones are lost, as in a full socket buffer.
@@ -119,6 +120,8 @@ pub struct Node<M> {
     pub daemon: Option<Daemon<M>>,
     /// What survives on disk.
     pub disk: Option<Persistent>,
+    /// What survives in memory as long as the machine has power: what a dead daemon held, and its newest words.
+    pub record: Option<(Inheritance, Box<Status>)>,
     /// Its resources.
     pub hands: Hands,
     /// Whether it stands still.
@@ -154,7 +157,12 @@ impl<M: Mind> Node<M> {
         };
         self.disk = Some(persistent.clone());
         let generation = persistent.generation;
-        let mind = M::new(self.settings.clone(), persistent, self.clock.local(now));
+        let local = self.clock.local(now);
+        let inheritance = match &self.record {
+            Some((left, _)) if left.until.holds(local) => left.clone(),
+            Some(_) | None => Inheritance::default(),
+        };
+        let mind = M::heir(self.settings.clone(), persistent, inheritance, local);
         self.disturbed = now;
         self.daemon = Some(Daemon {
             mind,
@@ -178,6 +186,19 @@ impl<M: Mind> Node<M> {
         self.daemon
             .as_ref()
             .is_some_and(|daemon| daemon.mind.lease().holds(local))
+    }
+
+    /// True time up to which nobody else takes what a dead daemon has left here; none where it left nothing.
+    pub fn record_end(&self, now: Nanos) -> Option<Nanos> {
+        let (left, _) = self
+            .record
+            .as_ref()
+            .filter(|(left, _)| !left.groups.is_empty())?;
+        match left.until {
+            Lease::None => Some(now),
+            Lease::Until(end) => Some(self.clock.reaches(end).max(now)),
+            Lease::Unlimited => None,
+        }
     }
 
     /// True time at which its lease ends, as its core last said; none for an unlimited one.

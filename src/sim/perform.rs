@@ -59,7 +59,14 @@ impl<M: Mind> Sim<M> {
                 return self.fail("sequence", text);
             }
             daemon.sequence = status.sequence;
+            machine.record = Some((daemon.mind.inheritance(), Box::new(status.clone())));
         }
+        self.send_as_it_is(node, status);
+        Ok(())
+    }
+
+    /// On all links, whoever says it.
+    pub(super) fn send_as_it_is(&mut self, node: usize, status: &Status) {
         self.note_words(node, status);
         let packet = transport::pack(status);
         for link in 0..self.network.links() {
@@ -83,7 +90,6 @@ impl<M: Mind> Sim<M> {
                 }
             }
         }
-        Ok(())
     }
 
     fn note_words(&mut self, node: usize, status: &Status) {

@@ -7,8 +7,10 @@ use crate::sim::clock::{Clock, Nanos, nanos};
 use crate::sim::cluster::Sim;
 use crate::sim::hands::Hands;
 use crate::sim::happening::Happening;
-use crate::sim::node::{Pause, PauseKind};
+use crate::sim::node::{Node, Pause, PauseKind};
 use crate::sim::skill::Skill;
+use crate::wire::status::last_words;
+use std::collections::BTreeSet;
 
 /// A machine's clock shows at most this when the daemon could first start.
 const BOOT_CLOCK_MAX: Nanos = 20_000_000_000;
@@ -68,6 +70,7 @@ impl<M: Mind> Sim<M> {
         machine.powered = false;
         machine.boot += 1;
         machine.daemon = None;
+        machine.record = None;
         machine.pause = None;
         machine.hands = Hands::new(self.scenario.groups.keys(), skill);
         machine.excused_until = 0;
@@ -86,7 +89,8 @@ impl<M: Mind> Sim<M> {
         }
     }
 
-    /// The daemon dies alone; the unit's stop commands release what it ran, at the margin's end where `late`.
+    /// The daemon dies alone. What it ran goes on until nobody waits for it any more: then, `late` in that time or not,
+    /// the unit's stop commands release it, unless the daemon is back.
     pub fn daemon_dies(&mut self, node: usize, late: bool) {
         self.note_node(node, format_args!("daemon dies"));
         let margin = self.scenario.stop_margin();
@@ -97,10 +101,12 @@ impl<M: Mind> Sim<M> {
             machine.excused_until = now + margin;
         }
         self.end_daemon(node);
+        let end = self.nodes.get(node).and_then(|node| node.record_end(now));
+        let left = end.map_or(margin, |end| end - now);
         let wait = if late {
-            margin
+            left
         } else {
-            self.random.below(margin)
+            self.random.below(left + 1)
         };
         let boot = self.nodes.get(node).map_or(0, |node| node.boot);
         self.queue
@@ -120,10 +126,17 @@ impl<M: Mind> Sim<M> {
     }
 
     pub(super) fn on_release(&mut self, node: usize, boot: u64) {
-        if let Some(machine) = self.nodes.get_mut(node).filter(|node| node.boot == boot) {
-            machine.hands.release_leftovers();
-            self.hands_changed();
-            self.note_node(node, format_args!("leftovers are released"));
+        let idle = |node: &&mut Node<M>| node.boot == boot && node.daemon.is_none();
+        let Some(machine) = self.nodes.get_mut(node).filter(idle) else {
+            return;
+        };
+        machine.hands.release_leftovers();
+        let record = machine.record.take();
+        self.hands_changed();
+        self.note_node(node, format_args!("leftovers are released"));
+        if let Some((_, words)) = record.filter(|(left, _)| !left.groups.is_empty()) {
+            let last = last_words(*words, &BTreeSet::new());
+            self.send_as_it_is(node, &last);
         }
     }
 

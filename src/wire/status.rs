@@ -43,6 +43,48 @@ pub struct Status {
     pub config_hash: u64,
 }
 
+/// How many messages a daemon may have sent that whoever speaks for it after its death does not know of.
+const UNKNOWN_MESSAGES_MAX: u64 = 1000;
+
+/// What is said for a daemon that has died, once everything that it ran is stopped but `unreleased`: the last words of
+/// its life.
+pub fn last_words(newest: Status, unreleased: &BTreeSet<GroupName>) -> Status {
+    let blocked = GroupReport {
+        state: GroupState::Blocked,
+        ..GroupReport::default()
+    };
+    let mut claims = newest.report.blocked;
+    claims.retain(|(_, node)| *node != newest.node);
+    claims.extend(
+        unreleased
+            .iter()
+            .map(|group| (group.clone(), newest.node.clone())),
+    );
+    let heard = newest.heard.into_iter().map(|(peer, heard)| {
+        let promise = false;
+        (peer, Heard { promise, ..heard })
+    });
+    Status {
+        sequence: Sequence(newest.sequence.0.saturating_add(UNKNOWN_MESSAGES_MAX)),
+        phase: Phase::Gone,
+        heard: heard.collect(),
+        voting: false,
+        electable: false,
+        report: Report {
+            version: newest.report.version,
+            groups: unreleased
+                .iter()
+                .map(|group| (group.clone(), blocked))
+                .collect(),
+            blocked: claims,
+            ..Report::default()
+        },
+        plan: None,
+        request: None,
+        ..newest
+    }
+}
+
 /// How far a node's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {

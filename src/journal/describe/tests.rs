@@ -77,6 +77,9 @@ fn all_events() -> Vec<Event> {
             peer: peer.clone(),
             group: group.clone(),
         },
+        Event::GroupAdopted {
+            group: group.clone(),
+        },
         Event::GroupStarting {
             group: group.clone(),
         },
