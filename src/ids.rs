@@ -158,7 +158,7 @@ pub struct RequestId(pub u64);
 ///
 /// Ordered by number first; two leaders of separate partitions may pick the same number, and a leader that
 /// restarts forgets the versions that it gave out, so its name and generation are part of the term.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Term {
     /// Higher than any number that the leader had seen when it began.
     pub number: u64,

@@ -11,6 +11,7 @@
 //! | [`config`] | TOML to one checked configuration | `ids`, `core::settings` |
 //! | [`process`] | clocks, priority, memory, name of this host | `core::time` |
 //! | [`state`] | what survives a restart, on disk | `ids`, `core::Persistent` |
+//! | [`tenure`] | what a dead daemon leaves to whoever comes after it | `ids`, `config`, `core::{Holding, Inheritance, Instant, Lease}`, `wire::status` |
 //! | [`journal`] | events and diagnostics to journald; the table of all events | `ids`, `core::event`, `wire::status` |
 //! | [`link`] | UDP: unicast, broadcast, multicast | `ids`, `config` |
 //! | [`resource`] | addresses and units, started and stopped in order | `ids`, `config`, `core::io`, `core::time`, `dbus::systemd1` |
@@ -34,4 +35,5 @@ pub mod process;
 pub mod resource;
 pub mod sim;
 pub mod state;
+pub mod tenure;
 pub mod wire;

@@ -52,6 +52,18 @@ const ARROWS: &[(&str, &[&str])] = &[
         "state",
         &["ids", "core::io::Persistent", "core::Persistent"],
     ),
+    (
+        "tenure",
+        &[
+            "ids",
+            "config",
+            "core::Holding",
+            "core::Inheritance",
+            "core::Instant",
+            "core::Lease",
+            "wire::status",
+        ],
+    ),
     ("journal", &["ids", "core::event", "wire::status"]),
     ("link", &["ids", "config"]),
     (
@@ -78,7 +90,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "node",
         &[
             "config", "core", "dbus", "ids", "journal", "link", "process", "resource", "state",
-            "wire",
+            "tenure", "wire",
         ],
     ),
     (
@@ -107,6 +119,7 @@ const PURE: &[(&str, &[&str])] = &[
             "hmac",
             "md5",
             "secrecy",
+            "serde",
             "sha1",
             "sha2",
             "thiserror",

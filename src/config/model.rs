@@ -2,6 +2,7 @@
 
 use crate::core::{Policy, Settings};
 use crate::ids::{ClusterName, GroupName, NodeName};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,7 +40,7 @@ impl Config {
 }
 
 /// One path between the nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// How it reaches them.
     pub transport: Transport,
@@ -48,7 +49,7 @@ pub struct Link {
 }
 
 /// How a link reaches the peers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transport {
     /// A datagram to each peer's address.
     Unicast {
@@ -119,7 +120,7 @@ impl Link {
 }
 
 /// One group and what is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// Its name.
     pub name: GroupName,
@@ -128,7 +129,7 @@ pub struct Group {
 }
 
 /// One resource.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
     /// Unique within the group: given as `id`, else made from the kind and its argument
     /// (`vip:10.0.0.1`, `unit:nginx.service`).
@@ -142,7 +143,7 @@ pub struct Resource {
 }
 
 /// What a resource is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResourceKind {
     /// A virtual address.
     Address {

@@ -186,7 +186,9 @@ pub struct Holding {
 }
 
 /// Up to when this node may run groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Lease {
     /// Not at all now.
     None,

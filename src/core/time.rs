@@ -6,7 +6,19 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// Nanoseconds since the machine's boot (`CLOCK_BOOTTIME`, clock_gettime(2)). Covers 584 years.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Instant(u64);
 
 impl Instant {

@@ -5,11 +5,12 @@
 use crate::ids::{
     ClusterName, Generation, GroupName, NodeName, PlanVersion, RequestId, Sequence, Term,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One heartbeat.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Cluster of the sender.
     pub cluster: ClusterName,
@@ -36,8 +37,10 @@ pub struct Status {
     /// What the sender runs, made under `term` and `report.version`.
     pub report: Report,
     /// The leader's decisions; only the leader of `term` sends one.
+    #[serde(skip)]
     pub plan: Option<Plan>,
     /// A person's request that the sender wants the leader to carry out, until it is answered.
+    #[serde(skip)]
     pub request: Option<ForwardedRequest>,
     /// Digest of the part of the configuration that must be equal on all nodes.
     pub config_hash: u64,
@@ -86,7 +89,7 @@ pub fn last_words(newest: Status, unreleased: &BTreeSet<GroupName>) -> Status {
 }
 
 /// How far a node's life has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Phase {
     /// Just started: bound by promises that it may have forgotten.
     Init,
@@ -99,7 +102,7 @@ pub enum Phase {
 }
 
 /// The newest heartbeat of one peer that a node has received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {
     /// The peer's life.
     pub generation: Generation,
@@ -110,7 +113,7 @@ pub struct Heard {
 }
 
 /// What a node runs and knows, for its leader.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Report {
     /// The plan of the current term that the node has followed up to now.
     pub version: PlanVersion,
@@ -127,7 +130,7 @@ pub struct Report {
 }
 
 /// One group on the reporting node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct GroupReport {
     /// Its state there.
     pub state: GroupState,
@@ -138,7 +141,9 @@ pub struct GroupReport {
 }
 
 /// State of a group on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize,
+)]
 pub enum GroupState {
     /// Nothing of it runs there.
     #[default]
@@ -154,7 +159,7 @@ pub enum GroupState {
 }
 
 /// How one node sees a peer that it declared dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadReport {
     /// The life that was declared dead.
     pub generation: Generation,

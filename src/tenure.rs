@@ -1,0 +1,250 @@
+//! What a dead daemon leaves to whoever comes after it: which groups it held, of what they consist, up to when nobody
+//! else runs them, and its newest words.
+//!
+//! Two small files in the run-time directory, each replaced as a whole: `held.json` before anything is taken or after it
+//! was given up, `tenure.json` with each heartbeat. Both are in memory only and end with the boot. A later life goes on by
+//! them ([`Left::inheritance`]); `--release` gives up what they name, whatever the configuration says by then.
+
+use crate::config::model::{Group, Link};
+use crate::core::{Holding, Inheritance, Instant, Lease};
+use crate::ids::GroupName;
+use crate::wire::status::Status;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// The run-time directory of the unit (`RuntimeDirectory=ha-node`).
+pub const DIRECTORY: &str = "/run/ha-node";
+
+const HELD: &str = "held.json";
+const TENURE: &str = "tenure.json";
+
+/// Version of both formats; another one is not read.
+const FORMAT: u32 = 1;
+
+/// The kernel's name for this boot; a container's own may be missing.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// What is held, and how it can be given up without the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    format: u32,
+    boot: String,
+    /// Groups of which something may run here.
+    pub groups: Vec<HeldGroup>,
+    /// Where the peers can be told.
+    pub links: Vec<Link>,
+    /// With what the message is signed.
+    pub keyfile: Option<PathBuf>,
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldGroup {
+    /// Of what it consists.
+    pub group: Group,
+    /// How it stands.
+    pub holding: Holding,
+}
+
+/// Up to when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenure {
+    format: u32,
+    boot: String,
+    /// Up to when nobody else runs what is held.
+    pub until: Lease,
+    /// The newest heartbeat.
+    pub words: Box<Status>,
+}
+
+/// Both together, as a dead daemon has left them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// What is held.
+    pub held: Held,
+    /// Up to when; none if it never sent a heartbeat while it held this.
+    pub tenure: Option<Tenure>,
+}
+
+/// Writes both files for the running daemon.
+#[derive(Debug)]
+pub struct Keeper {
+    directory: PathBuf,
+    boot: String,
+    links: Vec<Link>,
+    keyfile: Option<PathBuf>,
+    written: Option<BTreeMap<GroupName, Holding>>,
+    /// The files cannot be written; told once.
+    failed: bool,
+}
+
+impl Keeper {
+    /// For a daemon with these links and keys.
+    pub fn new(directory: &Path, links: Vec<Link>, keyfile: Option<PathBuf>) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            boot: boot_id(),
+            links,
+            keyfile,
+            written: None,
+            failed: false,
+        }
+    }
+
+    /// Notes what is held, where that has changed.
+    pub fn note_held(&mut self, held: BTreeMap<GroupName, Holding>, groups: &[Group]) {
+        if self.written.as_ref() == Some(&held) {
+            return;
+        }
+        let groups = groups.iter().filter_map(|group| {
+            let holding = *held.get(&group.name)?;
+            Some(HeldGroup {
+                group: group.clone(),
+                holding,
+            })
+        });
+        let record = Held {
+            format: FORMAT,
+            boot: self.boot.clone(),
+            groups: groups.collect(),
+            links: self.links.clone(),
+            keyfile: self.keyfile.clone(),
+        };
+        self.write(HELD, &record);
+        self.written = Some(held);
+    }
+
+    /// Notes that a heartbeat was sent, as long as anything is held.
+    pub fn note_sent(&mut self, until: Lease, words: &Status) {
+        if self.written.as_ref().is_none_or(BTreeMap::is_empty) {
+            return;
+        }
+        let mut words = Box::new(words.clone());
+        words.plan = None;
+        words.request = None;
+        let record = Tenure {
+            format: FORMAT,
+            boot: self.boot.clone(),
+            until,
+            words,
+        };
+        self.write(TENURE, &record);
+    }
+
+    fn write(&mut self, name: &str, record: &impl Serialize) {
+        match replace(&self.directory, name, record) {
+            Ok(()) => self.failed = false,
+            Err(_) if self.failed => {}
+            Err(error) => {
+                self.failed = true;
+                tracing::warn!(
+                    "cannot write {}: {error}; if this daemon dies, its groups are stopped at once and by the \
+                     configuration of that moment, going on",
+                    self.directory.join(name).display()
+                );
+            }
+        }
+    }
+}
+
+impl Left {
+    /// What the last daemon of this boot has left; none if it held nothing.
+    pub fn load(directory: &Path) -> Option<Self> {
+        let boot = boot_id();
+        let held: Held = read(directory, HELD)?;
+        let fits = |format: u32, of: &str| format == FORMAT && of == boot;
+        if !fits(held.format, &held.boot) || held.groups.is_empty() {
+            return None;
+        }
+        let tenure: Option<Tenure> = read(directory, TENURE);
+        let tenure = tenure.filter(|tenure| fits(tenure.format, &tenure.boot));
+        Some(Self { held, tenure })
+    }
+
+    /// Up to when nobody else runs what is held.
+    pub fn until(&self) -> Lease {
+        self.tenure
+            .as_ref()
+            .map_or(Lease::None, |tenure| tenure.until)
+    }
+
+    /// What a daemon with these groups can go on with: what is up, and consists of the same; and what it must give up
+    /// before it begins.
+    pub fn inheritance(&self, groups: &[Group], now: Instant) -> (Inheritance, Vec<Group>) {
+        let until = self.until();
+        let mut inherited = BTreeMap::new();
+        let mut rest = Vec::new();
+        for held in &self.held.groups {
+            if until.holds(now) && held.holding.up && groups.contains(&held.group) {
+                inherited.insert(held.group.name.clone(), held.holding);
+            } else {
+                rest.push(held.group.clone());
+            }
+        }
+        let inheritance = Inheritance {
+            until,
+            groups: inherited,
+        };
+        (inheritance, rest)
+    }
+}
+
+/// Forgets all that was left: it is given up.
+pub fn clear(directory: &Path) {
+    for name in [HELD, TENURE] {
+        let path = directory.join(name);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("cannot remove {}: {error}, ignoring", path.display()),
+        }
+    }
+}
+
+fn boot_id() -> String {
+    fs::read_to_string(BOOT_ID).unwrap_or_default()
+}
+
+/// Aside first, so that whoever reads finds the old file or the new one.
+fn replace(directory: &Path, name: &str, record: &impl Serialize) -> io::Result<()> {
+    let new = directory.join(format!("{name}.new"));
+    let file = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    let mut writer = io::BufWriter::with_capacity(16 << 10, file);
+    serde_json::to_writer(&mut writer, record)?;
+    writer
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    fs::rename(&new, directory.join(name))
+}
+
+fn read<T: DeserializeOwned>(directory: &Path, name: &str) -> Option<T> {
+    let path = directory.join(name);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!("cannot read {}: {error}, ignoring it", path.display());
+            return None;
+        }
+    };
+    match serde_json::from_slice(&text) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            tracing::warn!("{} is damaged: {error}, ignoring it", path.display());
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

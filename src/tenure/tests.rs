@@ -1,0 +1,141 @@
+//! What is written is found again by a later life, and nothing else is.
+
+use super::*;
+use crate::config::model::{Resource, ResourceKind};
+use crate::ids::{ClusterName, Generation, NodeName, Sequence};
+use crate::wire::status::{Phase, Report};
+use std::time::Duration;
+
+fn group(name: &str, unit: &str) -> Group {
+    let config = format!("[[group]]\nname = \"{name}\"\nresources = [{{ unit = \"{unit}\" }}]\n");
+    crate::config::parse_str(&config)
+        .unwrap()
+        .config
+        .groups
+        .remove(0)
+}
+
+fn words() -> Status {
+    Status {
+        cluster: ClusterName::new("c").unwrap(),
+        node: NodeName::new("alpha").unwrap(),
+        generation: Generation(7),
+        sequence: Sequence(9),
+        phase: Phase::Active,
+        deadtime: Duration::from_secs(2),
+        heard: BTreeMap::new(),
+        term: None,
+        floor: None,
+        electable: true,
+        voting: true,
+        report: Report::default(),
+        plan: None,
+        request: None,
+        config_hash: 3,
+    }
+}
+
+const UP: Holding = Holding {
+    up: true,
+    pinned: true,
+};
+const DOWN: Holding = Holding {
+    up: false,
+    pinned: false,
+};
+
+fn keep(directory: &Path, groups: &[Group], held: &[(&Group, Holding)], until: Lease) {
+    let mut keeper = Keeper::new(directory, Vec::new(), None);
+    let held = held
+        .iter()
+        .map(|(group, holding)| (group.name.clone(), *holding));
+    keeper.note_held(held.collect(), groups);
+    keeper.note_sent(until, &words());
+}
+
+#[test]
+fn a_later_life_inherits_what_is_up_and_unchanged_while_the_tenure_lasts() {
+    let directory = tempfile::tempdir().unwrap();
+    let groups = ["web", "mail", "changed"].map(|name| group(name, &format!("{name}.service")));
+    let [web, mail, changed] = &groups;
+    let end = Instant::from_nanos(1_000);
+    let held = [(web, UP), (mail, DOWN), (changed, UP)];
+    keep(directory.path(), &groups, &held, Lease::Until(end));
+
+    let left = Left::load(directory.path()).unwrap();
+    assert_eq!(*left.tenure.as_ref().unwrap().words, words());
+    let now = [web.clone(), mail.clone(), group("changed", "other.service")];
+    let (inheritance, rest) = left.inheritance(&now, Instant::from_nanos(999));
+    assert_eq!(inheritance.groups, BTreeMap::from([(web.name.clone(), UP)]));
+    assert_eq!(rest, [mail.clone(), changed.clone()]);
+
+    let (inheritance, rest) = left.inheritance(&now, end);
+    assert!(inheritance.groups.is_empty());
+    assert_eq!(rest.len(), 3);
+}
+
+#[test]
+fn who_holds_nothing_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(Left::load(directory.path()), None);
+    keep(
+        directory.path(),
+        &[group("web", "a.service")],
+        &[],
+        Lease::Unlimited,
+    );
+    assert_eq!(Left::load(directory.path()), None);
+    let web = group("web", "a.service");
+    keep(
+        directory.path(),
+        &[web.clone()],
+        &[(&web, UP)],
+        Lease::Unlimited,
+    );
+    assert!(Left::load(directory.path()).is_some());
+    clear(directory.path());
+    assert_eq!(Left::load(directory.path()), None);
+}
+
+#[test]
+fn damage_and_other_boots_are_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let web = group("web", "a.service");
+    keep(
+        directory.path(),
+        &[web.clone()],
+        &[(&web, UP)],
+        Lease::Unlimited,
+    );
+    let path = directory.path().join(HELD);
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(directory.path().join(TENURE), "{").unwrap();
+    let left = Left::load(directory.path()).unwrap();
+    assert_eq!(
+        left.until(),
+        Lease::None,
+        "what is held must be given up all the same"
+    );
+    for bad in [
+        "",
+        "{}",
+        "null",
+        &good.replacen("\"boot\":\"", "\"boot\":\"x", 1),
+    ] {
+        fs::write(&path, bad).unwrap();
+        assert_eq!(Left::load(directory.path()), None, "{bad}");
+    }
+}
+
+#[test]
+fn every_kind_of_resource_survives_the_file() {
+    let kind = ResourceKind::Unit {
+        name: "a.service".to_owned(),
+    };
+    let resource = Resource {
+        kind,
+        ..group("web", "b.service").resources.remove(0)
+    };
+    let text = serde_json::to_string(&resource).unwrap();
+    assert_eq!(serde_json::from_str::<Resource>(&text).unwrap(), resource);
+}
