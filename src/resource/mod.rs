@@ -14,6 +14,7 @@ pub mod frame;
 pub mod guard;
 pub mod netlink;
 pub mod runner;
+pub mod transient;
 pub mod unit;
 
 pub use guard::Guard;

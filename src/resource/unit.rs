@@ -18,7 +18,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// All units that groups consist of.
 #[derive(Debug)]
 pub struct Units {
-    guard: Guard,
+    pub(super) guard: Guard,
     pub(super) changes: watch::Sender<()>,
     pub(super) link: watch::Sender<Option<Link>>,
     table: Mutex<Table>,
@@ -139,7 +139,7 @@ impl Units {
     }
 
     /// Waits for a connection, another than the one that was lost.
-    async fn connected(&self, lost: Option<u64>) -> Link {
+    pub(super) async fn connected(&self, lost: Option<u64>) -> Link {
         let mut links = self.link.subscribe();
         loop {
             let current = links.borrow_and_update().clone();
@@ -256,12 +256,12 @@ impl Units {
     }
 }
 
-fn is_unknown_unit(error: &zbus::Error) -> bool {
+pub(super) fn is_unknown_unit(error: &zbus::Error) -> bool {
     matches!(error, zbus::Error::MethodError(name, ..) if error_word(name) == Some("NoSuchUnit"))
 }
 
 /// systemd's words for a refusal, and what to do about it.
-fn explain_refusal(name: &str, error: &zbus::Error) -> String {
+pub(super) fn explain_refusal(name: &str, error: &zbus::Error) -> String {
     let zbus::Error::MethodError(error_name, words, _) = error else {
         return format!("systemd refused the job for {name}: {error}");
     };
