@@ -66,7 +66,10 @@ fn missing_interfaces(config: &Config, exists: impl Fn(&str) -> bool) -> Vec<Str
     let links = config.links.iter().filter_map(|link| link.interface());
     let addresses = resources(config).filter_map(|kind| match kind {
         ResourceKind::Address { interface, .. } => Some(interface.as_str()),
-        ResourceKind::Unit { .. } => None,
+        ResourceKind::Unit { .. }
+        | ResourceKind::Mount { .. }
+        | ResourceKind::Script { .. }
+        | ResourceKind::Ocf { .. } => None,
     });
     let used: BTreeSet<&str> = links.chain(addresses).collect();
     (used.into_iter().filter(|name| !exists(name)))
@@ -88,7 +91,10 @@ async fn unit_warnings(config: &Config) -> Vec<String> {
     let units: BTreeSet<&str> = resources(config)
         .filter_map(|kind| match kind {
             ResourceKind::Unit { name } => Some(name.as_str()),
-            ResourceKind::Address { .. } => None,
+            ResourceKind::Address { .. }
+            | ResourceKind::Mount { .. }
+            | ResourceKind::Script { .. }
+            | ResourceKind::Ocf { .. } => None,
         })
         .collect();
     if units.is_empty() {

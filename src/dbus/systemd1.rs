@@ -21,6 +21,20 @@ pub const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
 /// A property of a transient unit.
 pub type Property = (&'static str, Variant<'static>);
 
+/// A line of a list of units: the name, and what else systemd tells of it.
+pub type ListedUnit = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
+
 /// The methods of the manager that are used.
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -45,6 +59,12 @@ pub trait Manager {
         properties: &[Property],
         auxiliary: &[(&str, &[Property])],
     ) -> zbus::Result<OwnedObjectPath>;
+    /// Units that are loaded, in one of these states (any if none is given) and with one of these names.
+    fn list_units_by_patterns(
+        &self,
+        states: &[&str],
+        patterns: &[&str],
+    ) -> zbus::Result<Vec<ListedUnit>>;
     /// Keeps a unit loaded after its end, for this connection.
     fn ref_unit(&self, name: &str) -> zbus::Result<()>;
     /// Ends that.

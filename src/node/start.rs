@@ -145,7 +145,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     let (command_sender, commands) = mpsc::channel(QUEUE_MAX);
     let snapshot = people.snapshot(&core, &config, &links, &reception);
     people.serve(Bus::start(snapshot, command_sender));
-    let node = Node {
+    let mut node = Node {
         core,
         keys,
         state: Arc::new(state),
@@ -166,6 +166,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         fed: process::boottime_now(),
         config,
     };
+    node.hands.respawn(&node.config.respawn);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     node.run_loop(stop).await
 }

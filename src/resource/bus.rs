@@ -148,6 +148,10 @@ impl Table {
         }
     }
 
+    pub(super) fn add(&mut self, name: String) {
+        self.units.entry(name).or_default();
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.units.keys()
     }

@@ -55,6 +55,11 @@ impl Units {
         }
     }
 
+    /// Follows one more unit.
+    pub(super) fn add(&self, name: String) {
+        self.table().add(name);
+    }
+
     /// Whether there is any unit at all; without, no connection is needed.
     pub fn any(&self) -> bool {
         self.table().names().next().is_some()
@@ -123,6 +128,15 @@ impl Units {
         Some(self.explain_failure(&link, name, &state).await)
     }
 
+    /// The state of any unit as of now; none if nobody knows.
+    pub(super) async fn active_state(&self, name: &str) -> Option<ActiveState> {
+        let link = self.connected(None).await;
+        let (_, state) = timeout(QUESTION_TIMEOUT, link.unit_state(name))
+            .await
+            .ok()??;
+        Some(state.active)
+    }
+
     /// What a job that takes too long is waiting for.
     pub fn overdue(&self, name: &str) -> String {
         let table = self.table();
@@ -183,7 +197,12 @@ impl Units {
         }
     }
 
-    async fn judge_start(&self, link: &Link, name: &str, result: &JobResult) -> Result<(), String> {
+    pub(super) async fn judge_start(
+        &self,
+        link: &Link,
+        name: &str,
+        result: &JobResult,
+    ) -> Result<(), String> {
         // systemd sends the change of state before the end of the job, so that the table is as new.
         let known = self.table().state(name).cloned();
         let state = match known.filter(|state| state.active == ActiveState::Active) {

@@ -2,6 +2,7 @@
 
 use super::duplicate;
 use super::links::nearest_node;
+use crate::config::kinds::{RawKind, mount_unit};
 use crate::config::model::{Group, Resource, ResourceKind};
 use crate::config::place::{Found, Origin};
 use crate::config::problem::{Problems, Wrong};
@@ -27,7 +28,10 @@ const GROUP_BYTES: usize = 40;
 /// Default of the time-outs of an address.
 pub(crate) const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Default of the time-outs of a unit, as systemd's own.
+/// Default of the time between two monitor actions of an OCF agent.
+pub(crate) const MONITOR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Default of the time-outs of a unit, as systemd's own, and of all that is run by one.
 pub(crate) const UNIT_TIMEOUT: Duration = Duration::from_secs(90);
 
 type Nodes = BTreeMap<NodeName, NodeSettings>;
@@ -223,6 +227,19 @@ fn once_only(
             None => drop(taken.units.insert(unit.value.clone(), unit.at)),
         }
     }
+    if let Some(RawKind::Mount(mount)) = &raw.kind {
+        let directory = &mount.directory;
+        let unit = mount_unit(&directory.value);
+        match taken.units.get(&unit) {
+            Some(first) => duplicate(
+                problems,
+                &format!("mount {:?}", directory.value),
+                directory.at,
+                *first,
+            ),
+            None => drop(taken.units.insert(unit, directory.at)),
+        }
+    }
 }
 
 fn resource(raw: &RawResource) -> Option<Resource> {
@@ -233,6 +250,9 @@ fn resource(raw: &RawResource) -> Option<Resource> {
             interface: raw.interface.as_ref()?.value.clone(),
         };
         (kind, vip.value.address.to_string(), ADDRESS_TIMEOUT)
+    } else if let Some(kind) = &raw.kind {
+        let (kind, argument) = other_kind(kind);
+        (kind, argument, UNIT_TIMEOUT)
     } else {
         let name = raw.unit.as_ref()?.value.clone();
         (
@@ -252,6 +272,39 @@ fn resource(raw: &RawResource) -> Option<Resource> {
         start_timeout: or(&raw.start_timeout),
         stop_timeout: or(&raw.stop_timeout),
     })
+}
+
+/// A resource that is neither an address nor a unit, and what its identifier is made from.
+fn other_kind(raw: &RawKind) -> (ResourceKind, String) {
+    match raw {
+        RawKind::Mount(mount) => {
+            let kind = ResourceKind::Mount {
+                directory: mount.directory.value.clone(),
+                unit: mount_unit(&mount.directory.value),
+                device: mount.device.clone(),
+                fstype: mount.fstype.clone(),
+                options: mount.options.clone(),
+            };
+            (kind, mount.directory.value.clone())
+        }
+        RawKind::Script(script) => {
+            let kind = ResourceKind::Script {
+                path: script.path.clone(),
+                arguments: script.arguments.clone(),
+                monitor_interval: script.monitor_interval,
+            };
+            (kind, script.path.clone())
+        }
+        RawKind::Ocf(ocf) => {
+            let kind = ResourceKind::Ocf {
+                provider: ocf.provider.clone(),
+                agent: ocf.agent.clone(),
+                parameters: ocf.parameters.clone(),
+                monitor_interval: ocf.monitor_interval.unwrap_or(MONITOR_INTERVAL),
+            };
+            (kind, format!("{}:{}", ocf.provider, ocf.agent))
+        }
+    }
 }
 
 /// A heartbeat carries every group and must fit in a datagram.

@@ -9,7 +9,7 @@ mod timing;
 
 use crate::config::digest;
 use crate::config::interfaces::{self, InterfaceUse};
-use crate::config::model::Config;
+use crate::config::model::{Config, Respawn};
 use crate::config::place::{Found, Origin};
 use crate::config::problem::{ConfigErrors, Problems, Wrong};
 use crate::config::raw::{PolicyChoice, Raw};
@@ -61,6 +61,14 @@ pub(crate) fn config(
             keyfile,
             links,
             groups: groups.resources,
+            respawn: raw
+                .respawn
+                .iter()
+                .map(|raw| Respawn {
+                    user: raw.user.clone(),
+                    command: raw.command.clone(),
+                })
+                .collect(),
         },
         warnings: std::mem::take(&mut problems.warnings),
         interfaces: interface_uses(raw, problems),

@@ -55,6 +55,7 @@ fn example() -> Config {
                 }),
             ],
         }],
+        respawn: Vec::new(),
     }
 }
 
