@@ -206,6 +206,17 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
+    /// The path of the program that starts and stops it, if one does.
+    pub fn program(&self) -> Option<String> {
+        match self {
+            Self::Script { path, .. } => Some(path.clone()),
+            Self::Ocf {
+                provider, agent, ..
+            } => Some(format!("/usr/lib/ocf/resource.d/{provider}/{agent}")),
+            Self::Address { .. } | Self::Unit { .. } | Self::Mount { .. } => None,
+        }
+    }
+
     /// Word for the kind, as in the configuration.
     pub fn as_str(&self) -> &'static str {
         match self {

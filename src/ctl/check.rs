@@ -28,6 +28,7 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), CtlError> {
     warnings.extend(missing_interfaces(&config, |name| {
         Path::new(INTERFACES).join(name).exists()
     }));
+    warnings.extend(missing_programs(&config, |path| Path::new(path).exists()));
     warnings.extend(unit_warnings(&config).await);
     for warning in &warnings {
         eprintln!("warning: {warning}");
@@ -76,6 +77,19 @@ fn missing_interfaces(config: &Config, exists: impl Fn(&str) -> bool) -> Vec<Str
         .map(|name| {
             format!("there is no interface \"{name}\" on this machine now; it is waited for")
         })
+        .collect()
+}
+
+/// Scripts and agents that are not there; one that lies on a mount of its group is not seen by a check.
+fn missing_programs(config: &Config, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let resources = resources(config).filter_map(ResourceKind::program);
+    let respawned = config
+        .respawn
+        .iter()
+        .filter_map(|it| it.command.first().cloned());
+    let used: BTreeSet<String> = resources.chain(respawned).collect();
+    (used.into_iter().filter(|path| !exists(path)))
+        .map(|path| format!("there is no program \"{path}\" on this machine now"))
         .collect()
 }
 

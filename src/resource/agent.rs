@@ -297,7 +297,7 @@ impl Agent<'_> {
 
     fn is_not_installed(&self, exit: &Exit) -> bool {
         match self {
-            Self::Script(_) => matches!(exit, Exit::NotStarted(_)),
+            Self::Script(_) => *exit == Exit::NotExecutable,
             Self::Ocf(_) => ocf::is_not_installed(exit),
         }
     }

@@ -100,6 +100,15 @@ impl Link {
         ))
     }
 
+    /// How often systemd has started a service again by itself.
+    pub(super) async fn service_restarts(&self, name: &str) -> Option<u32> {
+        let path = self.manager.load_unit(name).await.ok()?;
+        let properties = self.properties(&path).await.ok()?;
+        let interface = InterfaceName::from_static_str(SERVICE_INTERFACE).ok()?;
+        let count = properties.get(interface, "NRestarts").await.ok()?;
+        u32::try_from(count).ok()
+    }
+
     /// Property `Result` of a service, such as `exit-code`.
     pub(super) async fn service_result(&self, name: &str) -> Option<String> {
         let path = self.manager.load_unit(name).await.ok()?;

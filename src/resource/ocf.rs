@@ -78,7 +78,7 @@ pub(super) fn judge_monitor(exit: &Exit) -> Answer {
         // What is wrong with the agent or its parameters will not get better by starting it.
         Exit::Code(code @ 2..=6) => Answer::Unusable(code_in_words(*code)),
         Exit::Code(code) => Answer::Broken(code_in_words(*code)),
-        Exit::NotStarted(reason) => Answer::Unusable(reason.clone()),
+        Exit::NotStarted(_) | Exit::NotExecutable => Answer::Unusable(exit.to_string()),
         Exit::Signal(_) | Exit::TimedOut | Exit::Canceled => Answer::Broken(exit.to_string()),
     }
 }
@@ -86,14 +86,18 @@ pub(super) fn judge_monitor(exit: &Exit) -> Answer {
 /// Whether a stop that ended so says that the agent is not usable here, so that it cannot have started anything.
 pub(super) fn is_not_installed(exit: &Exit) -> bool {
     const NOT_INSTALLED: i32 = 5;
-    matches!(exit, Exit::NotStarted(_) | Exit::Code(NOT_INSTALLED))
+    matches!(exit, Exit::NotExecutable | Exit::Code(NOT_INSTALLED))
 }
 
 /// How an action ended, in the words of the API.
 pub(super) fn in_words(exit: &Exit) -> String {
     match exit {
         Exit::Code(code) => code_in_words(*code),
-        Exit::Signal(_) | Exit::TimedOut | Exit::Canceled | Exit::NotStarted(_) => exit.to_string(),
+        Exit::Signal(_)
+        | Exit::TimedOut
+        | Exit::Canceled
+        | Exit::NotStarted(_)
+        | Exit::NotExecutable => exit.to_string(),
     }
 }
 
@@ -132,7 +136,9 @@ mod tests {
         }
         let words: std::collections::BTreeSet<String> = (0..=10).map(code_in_words).collect();
         assert_eq!(words.len(), 11);
-        assert!(is_not_installed(&Exit::Code(5)) && !is_not_installed(&Exit::Code(1)));
+        assert!(is_not_installed(&Exit::Code(5)) && is_not_installed(&Exit::NotExecutable));
+        let refused = Exit::NotStarted("refused".to_owned());
+        assert!(!is_not_installed(&Exit::Code(1)) && !is_not_installed(&refused));
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! by `ha-node --release`, which the daemon's unit runs after every end of the daemon, and by the next start.
 
 use crate::config::model::Respawn;
-use crate::dbus::systemd1::{Property, error_word};
+use crate::dbus::systemd1::{ActiveState, Property, UnitState, error_word};
 use crate::resource::bus::{Job, Link};
-use crate::resource::transient::escape;
+use crate::resource::transient::{CODE_EXITED, escape};
 use crate::resource::unit::{Units, explain_refusal};
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,9 +113,14 @@ impl Units {
         let mut changes = self.changes.subscribe();
         loop {
             let link = self.connected(None).await;
-            match self.read(&link, unit).await {
+            let may_have_ended = (self.table().state(unit)).is_none_or(UnitState::has_ended);
+            let state = match may_have_ended {
+                true => self.read(&link, unit).await,
+                false => None,
+            };
+            match state {
                 Some(state) if state.has_ended() => {
-                    return self.tell_end(&link, unit, program).await;
+                    return self.tell_end(&link, unit, program, &state.active).await;
                 }
                 Some(_) | None => {}
             }
@@ -125,25 +130,24 @@ impl Units {
         }
     }
 
-    async fn tell_end(&self, link: &Link, unit: &str, program: &Respawn) {
-        let end = link.service_end(unit).await;
+    async fn tell_end(&self, link: &Link, unit: &str, program: &Respawn, state: &ActiveState) {
         let name = name(program);
-        match end {
-            Some((result, _, _)) if result == "start-limit-hit" => {
-                tracing::error!(
-                    "Client {name:?} \"respawning too fast\": it is not started again before ha-node is; \
-                     `journalctl -t {name}` says why it ended"
-                );
-            }
-            Some((_, 1, LAST_EXIT)) => {
-                tracing::info!(
-                    "Client {name:?} has ended with exit code {LAST_EXIT}: it is not started again"
-                );
-            }
-            Some((result, ..)) => {
-                tracing::warn!("Client {name:?} was stopped ({result}): it is not started again");
-            }
-            None => tracing::warn!("Client {name:?} has ended: it is not started again"),
+        let (result, code, status) = link.service_end(unit).await.unwrap_or_default();
+        // systemd keeps the result of the last end where it refuses another start.
+        let restarts = link.service_restarts(unit).await.unwrap_or(0);
+        if (code, status) == (CODE_EXITED, LAST_EXIT) {
+            tracing::info!(
+                "Client {name:?} has ended with exit code {LAST_EXIT}: it is not started again"
+            );
+        } else if result == "start-limit-hit"
+            || (*state == ActiveState::Failed && restarts + 1 >= STARTS_MAX)
+        {
+            tracing::error!(
+                "Client {name:?} \"respawning too fast\": it is not started again before ha-node is; \
+                 `journalctl -t {name}` may say why it ended"
+            );
+        } else {
+            tracing::warn!("Client {name:?} was stopped by somebody: it is not started again");
         }
         let _ = link.manager.reset_failed_unit(unit).await;
         let _ = link.manager.unref_unit(unit).await;
@@ -202,6 +206,8 @@ fn properties(program: &Respawn) -> Vec<Property> {
         ("RestartUSec", usec(PAUSE).into()),
         ("RestartPreventExitStatus", last()),
         ("SuccessExitStatus", last()),
+        // At shutdown they end after the daemon, as always.
+        ("DefaultDependencies", false.into()),
         ("StartLimitIntervalUSec", usec(STARTS_WINDOW).into()),
         ("StartLimitBurst", STARTS_MAX.into()),
         ("TimeoutStopUSec", usec(STOP_TIMEOUT).into()),

@@ -32,7 +32,7 @@ impl Script<'_> {
 pub(super) fn judge_status(exit: &Exit, text: &str) -> Answer {
     let code = match exit {
         Exit::Code(code) => *code,
-        Exit::NotStarted(reason) => return Answer::Unusable(reason.clone()),
+        Exit::NotStarted(_) | Exit::NotExecutable => return Answer::Unusable(exit.to_string()),
         Exit::Signal(_) | Exit::TimedOut | Exit::Canceled => {
             return Answer::Broken(format!("its status did not end well: {exit}"));
         }

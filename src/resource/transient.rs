@@ -25,6 +25,7 @@ const KILL_AFTER: Duration = Duration::from_secs(5);
 /// Most of a program's output that is kept where it is asked for; the rest is read and forgotten.
 const OUTPUT_MAX: usize = 16 * 1024;
 /// Exit codes that systemd itself uses for what went wrong before the program ran (systemd.exec(5)).
+const CODE_NOT_EXECUTABLE: i32 = 203;
 const SYSTEMD_CODES: std::ops::RangeInclusive<i32> = 200..=245;
 
 /// A program, and under which name it runs.
@@ -59,6 +60,8 @@ pub enum Exit {
     Canceled,
     /// It never ran, for this reason.
     NotStarted(String),
+    /// The same, since there is no such program, or it cannot be executed.
+    NotExecutable,
 }
 
 impl fmt::Display for Exit {
@@ -69,6 +72,9 @@ impl fmt::Display for Exit {
             Self::TimedOut => f.write_str("ended after its time-out"),
             Self::Canceled => f.write_str("its unit was stopped before it had ended"),
             Self::NotStarted(reason) => write!(f, "not started: {reason}"),
+            Self::NotExecutable => f.write_str(
+                "it could not be executed: is it there, and executable? Does its first line name an interpreter?",
+            ),
         }
     }
 }
@@ -85,6 +91,8 @@ enum Life {
 /// How an attempt ended.
 enum Attempt {
     Ended(Exit),
+    /// The same, of a unit that somebody else had begun.
+    Joined(Exit),
     /// A unit of that name was in the way, and is gone now.
     WasTaken,
     /// The connection was lost; nobody knows.
@@ -146,7 +154,9 @@ impl Units {
             // is not let go of would stay.
             let task = Arc::clone(self).attempt_unit(link.clone(), name, properties, life);
             match tokio::spawn(task).await.unwrap_or(Attempt::Lost) {
-                Attempt::Ended(exit) => return Ok(exit),
+                // What another one's program wrote is not known: it is asked again.
+                Attempt::Joined(_) if output.is_some() => lost = None,
+                Attempt::Ended(exit) | Attempt::Joined(exit) => return Ok(exit),
                 Attempt::WasTaken => lost = None,
                 Attempt::Lost => lost = Some(link.epoch),
             }
@@ -206,7 +216,10 @@ impl Units {
             .as_ref()
             .is_some_and(|active| active.as_str() == "activating");
         if is_starting && let Some(path) = link.unit_job(name).await {
-            return self.follow_unit(link, name, job, path.as_str()).await;
+            return match self.follow_unit(link, name, job, path.as_str()).await {
+                Attempt::Ended(exit) => Attempt::Joined(exit),
+                other @ (Attempt::Joined(_) | Attempt::WasTaken | Attempt::Lost) => other,
+            };
         }
         let is_active = state.is_some_and(|active| active.as_str() == "active");
         let _ = link.manager.unref_unit(name).await;
@@ -278,7 +291,7 @@ fn properties(
 }
 
 /// `CLD_EXITED`, `CLD_KILLED`, `CLD_DUMPED` of wait(2).
-const CODE_EXITED: i32 = 1;
+pub(super) const CODE_EXITED: i32 = 1;
 const CODE_KILLED: i32 = 2;
 const CODE_DUMPED: i32 = 3;
 
@@ -286,6 +299,7 @@ const CODE_DUMPED: i32 = 3;
 fn judge(job: &JobResult, result: &str, code: i32, status: i32) -> Exit {
     match (result, code) {
         ("timeout", _) => Exit::TimedOut,
+        (_, CODE_EXITED) if status == CODE_NOT_EXECUTABLE => Exit::NotExecutable,
         (_, CODE_EXITED) if SYSTEMD_CODES.contains(&status) => {
             Exit::NotStarted(systemd_code(status))
         }
@@ -299,10 +313,10 @@ fn judge(job: &JobResult, result: &str, code: i32, status: i32) -> Exit {
 
 fn systemd_code(status: i32) -> String {
     match status {
-        203 => "it could not be executed: is it there, and executable? Does its first line name an interpreter?"
-            .to_owned(),
         216 | 217 => "there is no such user or group on this machine".to_owned(),
-        other => format!("systemd could not prepare its process (status {other}, see systemd.exec(5))"),
+        other => {
+            format!("systemd could not prepare its process (status {other}, see systemd.exec(5))")
+        }
     }
 }
 
@@ -386,7 +400,8 @@ mod tests {
             Exit::Canceled
         );
         assert_eq!(judge(&JobResult::Canceled, "success", 0, 0), Exit::Canceled);
-        for (result, code, status) in [("exit-code", 1, 203), ("resources", 0, 0)] {
+        assert_eq!(judge(&failed, "exit-code", 1, 203), Exit::NotExecutable);
+        for (result, code, status) in [("exit-code", 1, 217), ("resources", 0, 0)] {
             let exit = judge(&failed, result, code, status);
             assert!(matches!(exit, Exit::NotStarted(_)), "{exit:?}");
         }

@@ -18,7 +18,7 @@ name = "kinds"
 nodes = ["alpha", "beta"]
 resources = [
   { mount = "/srv/kinds", device = "tmpfs", fstype = "tmpfs", options = "size=1m" },
-  { script = "/etc/ha.d/resource.d/tutorial", args = ['ARGUMENT'], id = "tutorial" },
+  { script = "/etc/ha.d/resource.d/tutorial", args = ['ARGUMENT'], id = "tutorial", monitor_interval = "1s" },
   { ocf = "heartbeat:Dummy", params = { state = "/run/dummy.state" }, id = "dummy", monitor_interval = "1s" },
   { ocf = "heartbeat:IPaddr2", params = { ip = "10.77.0.201", cidr_netmask = 24, nic = "eth0" }, id = "agent-ip" },
 ]
@@ -31,7 +31,7 @@ pid=/run/tutorial.pid
 case "$2" in
 start)
     echo "tutorial is starting"
-    printf '%s' "$1" > /run/tutorial.argument
+    printf '%s' "$1" > /var/lib/tutorial.argument
     [ -e $pid ] && exit 1
     sleep 1000000 &
     echo $! > $pid
@@ -118,7 +118,7 @@ fn a_mount_a_script_and_agents_move_together() {
         let (alpha, beta) = (cluster.node("alpha")?, cluster.node("beta")?);
         wait_there(&cluster, &alpha)?;
         ensure_only_on(&cluster, &alpha)?;
-        let argument = alpha.read("/run/tutorial.argument")?;
+        let argument = alpha.read("/var/lib/tutorial.argument")?;
         ensure!(argument == ARGUMENT, "the script was given {argument:?}");
         let written = alpha.journal("tutorial", None)?;
         let said = written
@@ -158,7 +158,12 @@ fn a_monitor_that_fails_and_a_mount_that_is_lost_move_the_group() {
         alpha.hactl(&["clear", GROUP])?;
         beta.shell("umount /srv/kinds")?;
         wait_there(&cluster, &alpha)?;
-        ensure_only_on(&cluster, &alpha)
+        ensure_only_on(&cluster, &alpha)?;
+
+        beta.hactl(&["clear", GROUP])?;
+        alpha.shell("kill $(cat /run/tutorial.pid)")?;
+        wait_there(&cluster, &beta)?;
+        ensure_only_on(&cluster, &beta)
     });
 }
 
@@ -200,6 +205,60 @@ fn a_script_that_is_on_one_node_only_starts_there() {
     });
 }
 
+/// Its start takes three seconds, and never ends where a file says so.
+const SLOW: &str = r#"#!/bin/sh
+case "$1" in
+start)
+    [ -e /var/lib/hang ] && sleep 1000000
+    sleep 3
+    touch /run/slow
+    ;;
+stop) rm -f /run/slow ;;
+status) [ -e /run/slow ] || exit 3 ;;
+esac
+"#;
+const SLOW_GROUP: &str = r#"
+[[group]]
+name = "kinds"
+resources = [{ script = "/etc/init.d/slow", id = "slow", start_timeout = "6s" }]
+"#;
+const SLOW_UNIT: &str = "ha-kinds-slow-run.service";
+
+#[test]
+fn a_start_that_hangs_is_ended_and_one_that_loses_the_bus_is_not() {
+    with_lab(|| {
+        let mut options = Options::two().address_only();
+        options.extra = SLOW_GROUP.to_owned();
+        let cluster = Cluster::prepare(options)?;
+        let (alpha, beta) = (cluster.node("alpha")?, cluster.node("beta")?);
+        for node in &cluster.nodes {
+            node.write("/etc/init.d/slow", SLOW, 0o755)?;
+        }
+        alpha.write("/var/lib/hang", "", 0o644)?;
+        cluster.start_all()?;
+        wait_there(&cluster, &beta)?;
+        ensure!(!alpha.unit_runs(SLOW_UNIT), "the start that hung was ended");
+
+        alpha.shell("rm /var/lib/hang")?;
+        alpha.hactl(&["clear", GROUP])?;
+        let moving = alpha.exec_spawn(&["hactl", "move", GROUP, "alpha"])?;
+        clock::wait_for("the start on alpha", PATIENCE, || {
+            Ok(alpha.unit_runs(SLOW_UNIT).then_some(()))
+        })?;
+        alpha.systemctl(&["restart", "dbus"])?;
+        wait_there(&cluster, &alpha)?;
+        let status = alpha.status()?;
+        ensure!(status.owner(GROUP) == "alpha", "it stays");
+        alpha.shell("test -e /run/slow")?;
+        ensure!(
+            !beta.attempt(&["test", "-e", "/run/slow"])?.success(),
+            "only here"
+        );
+        drop(moving.wait_with_output());
+        Ok(())
+    });
+}
+
 const RESPAWN: &str = r#"
 [[respawn]]
 user = "nobody"
@@ -234,8 +293,8 @@ fn respawned_programs_live_and_die_with_the_daemon() {
         let alpha = cluster.node("alpha")?;
         for (name, script) in [
             ("forever", "exec sleep 1000000"),
-            ("once", "echo x >> /run/once; exit 100"),
-            ("fast", "echo x >> /run/fast; exit 1"),
+            ("once", "echo x >> /var/lib/once; exit 100"),
+            ("fast", "echo x >> /var/lib/fast; exit 1"),
         ] {
             let path = format!("/usr/local/bin/{name}");
             alpha.write(&path, &format!("#!/bin/sh\n{script}\n"), 0o755)?;
@@ -259,10 +318,10 @@ fn respawned_programs_live_and_die_with_the_daemon() {
         told("exit code 100")?;
         told("respawning too fast")?;
         ensure!(
-            lines(&alpha, "/run/once") == 1,
+            lines(&alpha, "/var/lib/once") == 1,
             "exit code 100 was the last"
         );
-        let starts = lines(&alpha, "/run/fast");
+        let starts = lines(&alpha, "/var/lib/fast");
         ensure!(starts == 11, "eleven starts, not {starts}");
 
         let daemon = alpha.main_pid(install::UNIT)?.context("the daemon runs")?;
