@@ -108,7 +108,11 @@ impl Hasher {
                 agent,
                 parameters,
                 monitor_interval,
+                start_timeout,
+                stop_timeout,
             } => {
+                self.flag(start_timeout.is_some());
+                self.flag(stop_timeout.is_some());
                 self.text(&format!("{provider}:{agent}"));
                 self.count(parameters.len());
                 for (name, value) in parameters {

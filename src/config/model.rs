@@ -147,7 +147,8 @@ pub struct Resource {
     pub id: String,
     /// What it is.
     pub kind: ResourceKind,
-    /// How long a start may take; 10 s by default for an address, 90 s for all else.
+    /// How long a start may take; 10 s by default for an address, 90 s for all else but an OCF
+    /// agent, which says so itself, up to 600 s.
     pub start_timeout: Duration,
     /// How long a stop may take; the same defaults.
     pub stop_timeout: Duration,
@@ -202,6 +203,10 @@ pub enum ResourceKind {
         parameters: BTreeMap<String, String>,
         /// How often it is monitored while it runs; 10 s by default.
         monitor_interval: Duration,
+        /// As configured; if none, the agent's meta-data says it, within the resource's.
+        start_timeout: Option<Duration>,
+        /// The same for a stop.
+        stop_timeout: Option<Duration>,
     },
 }
 

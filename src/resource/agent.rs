@@ -6,6 +6,7 @@
 
 use crate::config::model::Resource;
 use crate::ids::GroupName;
+use crate::resource::metadata::{self, Timeouts};
 use crate::resource::ocf::{self, Ocf};
 use crate::resource::script::{self, Script};
 use crate::resource::transient::{Exit, Program, unit_name};
@@ -17,8 +18,11 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// How long a question for the state may take.
+/// How long a question for the state may take, and a start or stop, where neither configuration nor agent says.
 const MONITOR_TIMEOUT: Duration = Duration::from_secs(30);
+const ACTION_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long an agent may take to describe itself.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stop that fails while the resource runs is tried again so often, as Heartbeat did, with this pause.
 const STOPS_MAX: usize = 10;
 const STOP_AGAIN: Duration = Duration::from_secs(1);
@@ -28,6 +32,7 @@ const HOLDER: &str = "run";
 const STOP: &str = "stop";
 const PROBE: &str = "probe";
 const MONITOR: &str = "monitor";
+const METADATA: &str = "meta-data";
 
 /// What a program says of its resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +62,8 @@ pub(super) struct Agents {
     group: GroupName,
     units: Arc<Units>,
     monitors: Mutex<BTreeMap<String, Monitor>>,
+    /// What each resource's agent has said of its time-outs, once it was asked.
+    advice: Mutex<BTreeMap<String, Timeouts>>,
 }
 
 /// The unit that holds what a start left running.
@@ -70,12 +77,14 @@ impl Agents {
             group,
             units,
             monitors: Mutex::default(),
+            advice: Mutex::default(),
         }
     }
 
     /// Starts a resource; one that runs is left as it is.
     pub(super) async fn start(&self, resource: &Resource, agent: Agent<'_>) -> Result<(), String> {
         self.end_monitor(resource).await;
+        self.take_advice(resource, agent).await;
         match self.ask(resource, agent).await? {
             Answer::Running => {}
             Answer::Stopped => self.launch(resource, agent).await?,
@@ -97,6 +106,7 @@ impl Agents {
     /// Stops a resource from any state.
     pub(super) async fn stop(&self, resource: &Resource, agent: Agent<'_>) -> Result<(), String> {
         self.end_monitor(resource).await;
+        self.take_advice(resource, agent).await;
         let holder = holder(&self.group, resource);
         let is_held = match self.units.active_state(&holder).await {
             // A start that is under way must not go on beside the stop.
@@ -173,6 +183,28 @@ impl Agents {
         question(&self.units, agent.way(), &program).await
     }
 
+    /// Asks an agent for its time-outs, unless it was asked before. No answer is no advice.
+    async fn take_advice(&self, resource: &Resource, agent: Agent<'_>) {
+        let is_known = self.advice().contains_key(&resource.id);
+        let (Agent::Ocf(_), false) = (agent, is_known) else {
+            return;
+        };
+        let program = self.program(resource, agent, Call::Metadata);
+        match self.units.run_captured(&program).await {
+            Ok((Exit::Code(0), text)) => {
+                let advice = metadata::parse(&text);
+                tracing::debug!(
+                    unit = program.unit,
+                    ?advice,
+                    "time-outs that an agent advises"
+                );
+                self.advice().insert(resource.id.clone(), advice);
+            }
+            Ok((exit, _)) => tracing::debug!(unit = program.unit, %exit, "no meta-data, going on"),
+            Err(reason) => tracing::debug!(reason, "no meta-data, going on"),
+        }
+    }
+
     fn begin_monitor(&self, resource: &Resource, agent: Agent<'_>) {
         let Some(interval) = agent.monitor_interval() else {
             return;
@@ -209,11 +241,14 @@ impl Agents {
     }
 
     fn program(&self, resource: &Resource, agent: Agent<'_>, call: Call) -> Program {
+        let limits = self.limits(resource, agent);
+        let none = Duration::ZERO;
         let (verb, action, timeout, interval) = match call {
-            Call::Start => (HOLDER, "start", resource.start_timeout, Duration::ZERO),
-            Call::Stop => (STOP, "stop", resource.stop_timeout, Duration::ZERO),
-            Call::Probe => (PROBE, agent.question(), MONITOR_TIMEOUT, Duration::ZERO),
-            Call::Monitor(interval) => (MONITOR, agent.question(), MONITOR_TIMEOUT, interval),
+            Call::Start => (HOLDER, "start", limits.start, none),
+            Call::Stop => (STOP, "stop", limits.stop, none),
+            Call::Probe => (PROBE, agent.question(), limits.monitor, none),
+            Call::Monitor(interval) => (MONITOR, agent.question(), limits.monitor, interval),
+            Call::Metadata => (METADATA, METADATA, METADATA_TIMEOUT, none),
         };
         let group = &self.group;
         let instance = format!("{group}-{}", resource.id);
@@ -233,6 +268,29 @@ impl Agents {
             identifier: resource.id.clone(),
             timeout,
         }
+    }
+
+    /// As configured, else as the agent advises, else a default.
+    fn limits(&self, resource: &Resource, agent: Agent<'_>) -> Limits {
+        let Agent::Ocf(agent) = agent else {
+            return Limits {
+                start: resource.start_timeout,
+                stop: resource.stop_timeout,
+                monitor: MONITOR_TIMEOUT,
+            };
+        };
+        let advice = self.advice().get(&resource.id).copied().unwrap_or_default();
+        let start = agent.start_timeout.or(advice.start);
+        let stop = agent.stop_timeout.or(advice.stop);
+        Limits {
+            start: start.unwrap_or(ACTION_TIMEOUT),
+            stop: stop.unwrap_or(ACTION_TIMEOUT),
+            monitor: advice.monitor.unwrap_or(MONITOR_TIMEOUT),
+        }
+    }
+
+    fn advice(&self) -> MutexGuard<'_, BTreeMap<String, Timeouts>> {
+        self.advice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn explain(&self, resource: &Resource, action: &str, words: &str) -> String {
@@ -255,6 +313,15 @@ enum Call {
     Stop,
     Probe,
     Monitor(Duration),
+    Metadata,
+}
+
+/// How long each action of a resource may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    start: Duration,
+    stop: Duration,
+    monitor: Duration,
 }
 
 /// How a question is asked and its answer judged.

@@ -72,11 +72,15 @@ pub(crate) fn target(resource: &Resource) -> Target<'_> {
             agent,
             parameters,
             monitor_interval,
+            start_timeout,
+            stop_timeout,
         } => Target::Agent(Agent::Ocf(Ocf {
             provider,
             agent,
             parameters,
             monitor_interval: *monitor_interval,
+            start_timeout: *start_timeout,
+            stop_timeout: *stop_timeout,
         })),
     }
 }

@@ -13,6 +13,7 @@ mod bus;
 mod driver;
 pub mod frame;
 pub mod guard;
+mod metadata;
 pub mod mount;
 pub mod netlink;
 mod ocf;

@@ -25,6 +25,10 @@ pub(crate) struct Ocf<'a> {
     pub(crate) parameters: &'a BTreeMap<String, String>,
     /// How often it is monitored.
     pub(crate) monitor_interval: Duration,
+    /// As configured, before what the agent advises.
+    pub(crate) start_timeout: Option<Duration>,
+    /// The same for a stop.
+    pub(crate) stop_timeout: Option<Duration>,
 }
 
 impl Ocf<'_> {
@@ -149,6 +153,8 @@ mod tests {
             agent: "IPaddr2",
             parameters: &parameters,
             monitor_interval: Duration::from_secs(10),
+            start_timeout: None,
+            stop_timeout: None,
         };
         assert_eq!(
             agent.command("stop"),

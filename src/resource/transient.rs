@@ -23,7 +23,7 @@ const ATTEMPTS_MAX: usize = 5;
 /// What a program gets to end by itself after its time-out, before it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(5);
 /// Most of a program's output that is kept where it is asked for; the rest is read and forgotten.
-const OUTPUT_MAX: usize = 16 * 1024;
+const OUTPUT_MAX: usize = 256 * 1024;
 /// Exit codes that systemd itself uses for what went wrong before the program ran (systemd.exec(5)).
 const CODE_NOT_EXECUTABLE: i32 = 203;
 const SYSTEMD_CODES: std::ops::RangeInclusive<i32> = 200..=245;
@@ -108,7 +108,7 @@ impl Units {
         self.run_unit(program, Life::Short, None).await
     }
 
-    /// The same, and gives what the program wrote, in place of the journal: the first 16 KiB.
+    /// The same, and gives what the program wrote, in place of the journal: the first 256 KiB.
     ///
     /// # Errors
     /// As [`Self::run`].

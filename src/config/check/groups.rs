@@ -31,6 +31,9 @@ pub(crate) const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default of the time between two monitor actions of an OCF agent.
 pub(crate) const MONITOR_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Longest time-out that an OCF agent can advise for itself.
+pub(crate) const AGENT_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
 /// Default of the time-outs of a unit, as systemd's own, and of all that is run by one.
 pub(crate) const UNIT_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -251,8 +254,15 @@ fn resource(raw: &RawResource) -> Option<Resource> {
         };
         (kind, vip.value.address.to_string(), ADDRESS_TIMEOUT)
     } else if let Some(kind) = &raw.kind {
-        let (kind, argument) = other_kind(kind);
-        (kind, argument, UNIT_TIMEOUT)
+        let (kind, argument) = other_kind(kind, raw);
+        let timeout = match kind {
+            ResourceKind::Ocf { .. } => AGENT_TIMEOUT_MAX,
+            ResourceKind::Address { .. }
+            | ResourceKind::Unit { .. }
+            | ResourceKind::Mount { .. }
+            | ResourceKind::Script { .. } => UNIT_TIMEOUT,
+        };
+        (kind, argument, timeout)
     } else {
         let name = raw.unit.as_ref()?.value.clone();
         (
@@ -275,8 +285,9 @@ fn resource(raw: &RawResource) -> Option<Resource> {
 }
 
 /// A resource that is neither an address nor a unit, and what its identifier is made from.
-fn other_kind(raw: &RawKind) -> (ResourceKind, String) {
-    match raw {
+fn other_kind(kind: &RawKind, raw: &RawResource) -> (ResourceKind, String) {
+    let configured = |found: &Option<Found<Duration>>| found.as_ref().map(|found| found.value);
+    match kind {
         RawKind::Mount(mount) => {
             let kind = ResourceKind::Mount {
                 directory: mount.directory.value.clone(),
@@ -301,6 +312,8 @@ fn other_kind(raw: &RawKind) -> (ResourceKind, String) {
                 agent: ocf.agent.clone(),
                 parameters: ocf.parameters.clone(),
                 monitor_interval: ocf.monitor_interval.unwrap_or(MONITOR_INTERVAL),
+                start_timeout: configured(&raw.start_timeout),
+                stop_timeout: configured(&raw.stop_timeout),
             };
             (kind, format!("{}:{}", ocf.provider, ocf.agent))
         }

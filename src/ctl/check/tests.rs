@@ -98,6 +98,8 @@ fn programs_that_are_not_there_are_told() {
         agent: "Dummy".to_owned(),
         parameters: BTreeMap::new(),
         monitor_interval: Duration::from_secs(10),
+        start_timeout: None,
+        stop_timeout: None,
     }));
     assert!(missing_programs(&config, |_| true).is_empty());
     let told = missing_programs(&config, |_| false);

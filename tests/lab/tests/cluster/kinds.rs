@@ -130,6 +130,18 @@ fn a_mount_a_script_and_agents_move_together() {
             "what the script started lives in its own unit"
         );
 
+        let show = [
+            "show",
+            "--property=TimeoutStartUSec",
+            "--value",
+            "ha-kinds-dummy-run.service",
+        ];
+        let advised = alpha.systemctl(&show)?;
+        ensure!(
+            advised.trim() == "20s",
+            "the agent's own time-out, not {advised:?}"
+        );
+
         alpha.hactl(&["move", GROUP, "beta"])?;
         wait_there(&cluster, &beta)?;
         ensure_only_on(&cluster, &beta)?;
