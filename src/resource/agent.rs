@@ -7,15 +7,14 @@
 use crate::config::model::Resource;
 use crate::ids::GroupName;
 use crate::resource::metadata::{self, Timeouts};
+use crate::resource::monitor::{Answer, Monitor, Way, question};
 use crate::resource::ocf::{self, Ocf};
-use crate::resource::script::{self, Script};
+use crate::resource::script::Script;
 use crate::resource::transient::{Exit, Program, unit_name};
 use crate::resource::unit::Units;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 /// How long a question for the state may take, and a start or stop, where neither configuration nor agent says.
@@ -33,19 +32,6 @@ const STOP: &str = "stop";
 const PROBE: &str = "probe";
 const MONITOR: &str = "monitor";
 const METADATA: &str = "meta-data";
-
-/// What a program says of its resource.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It runs.
-    Running,
-    /// It does not run.
-    Stopped,
-    /// It may be half running; a stop is the remedy.
-    Broken(String),
-    /// The program itself cannot do its work on this machine.
-    Unusable(String),
-}
 
 /// A program and its kind.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +111,7 @@ impl Agents {
     pub(super) fn fault(&self, resource: &Resource) -> Option<String> {
         let monitors = self.monitors();
         let monitor = monitors.get(&resource.id)?;
-        monitor.sight.fault().clone()
+        monitor.fault()
     }
 
     /// What a start or stop that takes too long is waiting for.
@@ -210,33 +196,15 @@ impl Agents {
             return;
         };
         let program = self.program(resource, agent, Call::Monitor(interval));
-        let sight = Arc::new(Sight::default());
-        let task = watch(
-            Arc::clone(&self.units),
-            Arc::clone(&sight),
-            program.clone(),
-            agent.way(),
-            interval,
-        );
-        let monitor = Monitor {
-            sight,
-            unit: program.unit,
-            task: tokio::spawn(task),
-        };
+        let monitor = Monitor::begin(&self.units, program, agent.way(), interval);
         self.monitors().insert(resource.id.clone(), monitor);
     }
 
     /// Ends the monitoring of a resource, and a monitor action that is under way.
     async fn end_monitor(&self, resource: &Resource) {
         let monitor = self.monitors().remove(&resource.id);
-        let Some(monitor) = monitor else {
-            return;
-        };
-        monitor.task.abort();
-        if monitor.sight.is_busy.load(Ordering::Acquire)
-            && let Err(reason) = self.units.stop(&monitor.unit).await
-        {
-            tracing::debug!(reason, "a monitor action goes on beside the stop");
+        if let Some(monitor) = monitor {
+            monitor.end(&self.units).await;
         }
     }
 
@@ -324,15 +292,6 @@ struct Limits {
     monitor: Duration,
 }
 
-/// How a question is asked and its answer judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// By what the program prints, and its exit code.
-    Status,
-    /// By exit codes of the OCF API.
-    Monitor,
-}
-
 impl Agent<'_> {
     fn way(&self) -> Way {
         match self {
@@ -366,76 +325,6 @@ impl Agent<'_> {
         match self {
             Self::Script(_) => *exit == Exit::NotExecutable,
             Self::Ocf(_) => ocf::is_not_installed(exit),
-        }
-    }
-}
-
-/// What is known of a resource that is monitored.
-#[derive(Debug, Default)]
-struct Sight {
-    fault: Mutex<Option<String>>,
-    is_busy: AtomicBool,
-}
-
-impl Sight {
-    fn fault(&self) -> MutexGuard<'_, Option<String>> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[derive(Debug)]
-struct Monitor {
-    sight: Arc<Sight>,
-    unit: String,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Monitor {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Asks again and again, until an answer is a fault.
-async fn watch(
-    units: Arc<Units>,
-    sight: Arc<Sight>,
-    program: Program,
-    way: Way,
-    interval: Duration,
-) {
-    loop {
-        sleep(interval).await;
-        sight.is_busy.store(true, Ordering::Release);
-        let answer = question(&units, way, &program).await;
-        sight.is_busy.store(false, Ordering::Release);
-        let fault = match answer {
-            Ok(Answer::Running) => continue,
-            Ok(Answer::Stopped) => "its monitor says that it does not run any more".to_owned(),
-            Ok(Answer::Broken(words) | Answer::Unusable(words)) => {
-                format!("its monitor failed: {words}")
-            }
-            Err(reason) => {
-                tracing::debug!(reason, "a monitor action without an answer, asking again");
-                continue;
-            }
-        };
-        let identifier = &program.identifier;
-        *sight.fault() = Some(format!(
-            "{identifier}: {fault}; `journalctl -t {identifier}` says more"
-        ));
-        units.changes.send_replace(());
-        return;
-    }
-}
-
-async fn question(units: &Arc<Units>, way: Way, program: &Program) -> Result<Answer, String> {
-    match way {
-        Way::Monitor => Ok(ocf::judge_monitor(&units.run(program).await?)),
-        Way::Status => {
-            let (exit, text) = units.run_captured(program).await?;
-            tracing::debug!(unit = program.unit, %exit, text, "status of a script");
-            Ok(script::judge_status(&exit, &text))
         }
     }
 }

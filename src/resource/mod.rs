@@ -1,7 +1,8 @@
-//! The hands: addresses, units, and the runner that starts and stops a group in order.
+//! The hands: addresses, units, mounts, programs, and the runner that starts and stops a group in order.
 //!
 //! Owns what happens to a group on this node between an order and its outcome. Decides nothing about
-//! where a group runs; that is the core's, which `node` carries in and out. Runs no programs.
+//! where a group runs; that is the core's, which `node` carries in and out. Programs are run by systemd, none is a
+//! child.
 //!
 //! Invariants: an outcome is sent for the newest order only (one that was superseded stays without);
 //! nothing is acquired while the [`Guard`] does not hold; a stop works from any state.
@@ -14,6 +15,7 @@ mod driver;
 pub mod frame;
 pub mod guard;
 mod metadata;
+mod monitor;
 pub mod mount;
 pub mod netlink;
 mod ocf;
@@ -122,7 +124,7 @@ struct Hand {
 
 impl Hands {
     /// Starts the drivers; touches no resource. Connects to systemd in the background, and only if a
-    /// group has a unit.
+    /// group has more than addresses.
     ///
     /// # Errors
     /// The kernel gives no netlink socket.

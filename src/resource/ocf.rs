@@ -1,6 +1,6 @@
 //! OCF resource agents: where they are, what they are told, and what their exit codes mean.
 
-use crate::resource::agent::Answer;
+use crate::resource::monitor::Answer;
 use crate::resource::transient::Exit;
 use std::collections::BTreeMap;
 use std::time::Duration;

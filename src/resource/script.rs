@@ -3,7 +3,7 @@
 //! Both get the verb as the last argument; an LSB script has no other. Heartbeat judged a status by its text alone
 //! (`running` or `OK`), LSB has exit codes, and scripts of both kinds are in use that answer only one way.
 
-use crate::resource::agent::Answer;
+use crate::resource::monitor::Answer;
 use crate::resource::transient::Exit;
 use std::time::Duration;
 
