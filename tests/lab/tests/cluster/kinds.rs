@@ -37,6 +37,7 @@ start)
     echo $! > $pid
     ;;
 stop)
+    echo "tutorial is stopping"
     kill "$(cat $pid)" && rm $pid
     ;;
 status)
@@ -194,6 +195,35 @@ fn a_dead_daemon_leaves_no_mount_script_or_agent_behind() {
         alpha.kill(pid, "KILL")?;
         wait_there(&cluster, &beta)?;
         ensure_only_on(&cluster, &beta)
+    });
+}
+
+#[test]
+fn a_machine_that_shuts_down_stops_its_programs_in_order_and_hands_over() {
+    with_lab(|| {
+        let cluster = form()?;
+        let (alpha, beta) = (cluster.node("alpha")?, cluster.node("beta")?);
+        wait_there(&cluster, &alpha)?;
+        let from = clock::now();
+        alpha.systemctl(&["poweroff"])?;
+        wait_there(&cluster, &beta)?;
+        let took = clock::now() - from;
+        // What is seen of the machine afterwards is on its disk only.
+        clock::sleep(Duration::from_secs(2));
+        alpha.power_cut()?;
+        alpha.power_on()?;
+        let words = alpha.journal("tutorial", None)?;
+        let stopping = words
+            .iter()
+            .filter(|e| e.message == "tutorial is stopping")
+            .count();
+        // Once at the beginning of the daemon's life, once at its end.
+        ensure!(stopping >= 2, "it was stopped by its script: {stopping}");
+        let said = alpha.journal("ha-node", None)?;
+        let trouble = said.iter().find(|e| e.message.contains("did not stop"));
+        ensure!(trouble.is_none(), "{trouble:?}");
+        ensure!(took < PATIENCE / 2, "handed over, not lost: {took:?}");
+        Ok(())
     });
 }
 
