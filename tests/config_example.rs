@@ -53,8 +53,15 @@ fn the_lines_in_the_readme_load_as_they_are() {
 fn the_defaults_in_the_example_are_those_of_the_program() {
     let implied = load(&example()).unwrap();
     let explicit = load(&with_all_keys()).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(explicit.settings, implied.settings);
-    assert_eq!(explicit.groups, implied.groups);
+    let mut settings = explicit.settings.clone();
+    let other_kinds = "other-kinds".parse().unwrap();
+    assert!(settings.groups.remove(&other_kinds).is_some());
+    settings.config_hash = implied.settings.config_hash;
+    assert_eq!(settings, implied.settings);
+    assert_eq!(explicit.respawn[0].user, "hacluster");
+    let shorter = with_all_keys().replace(", monitor_interval = \"10s\"", "");
+    assert_eq!(load(&shorter).unwrap().groups, explicit.groups);
+    assert_eq!(explicit.groups[0], implied.groups[0]);
     assert_eq!(explicit.links[0].port, implied.links[0].port);
     assert_eq!(explicit.links.len(), 3);
     let without_ttl = load(&with_all_keys().replace("ttl = 1\n", "\n")).unwrap();

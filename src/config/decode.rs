@@ -3,6 +3,7 @@
 //! Judges each value by itself; what values mean together is the business of `check`. Goes on after every
 //! error, so that one run finds all of them.
 
+use crate::config::kinds::{self, KINDS};
 use crate::config::place::{Found, Origin};
 use crate::config::problem::{Problems, Wrong};
 use crate::config::raw::{
@@ -11,7 +12,7 @@ use crate::config::raw::{
 };
 use crate::config::reader::{Reader, about, origin};
 use crate::config::schema::{
-    AUTH, CLUSTER, GROUP, LINK, NODE, QUORUM, RESOURCE, ROOT, Section, TIMING,
+    AUTH, CLUSTER, GROUP, LINK, NODE, QUORUM, RESOURCE, RESPAWN, ROOT, Section, TIMING,
 };
 use crate::config::value::{self, describe};
 use std::time::Duration;
@@ -53,6 +54,7 @@ pub(crate) fn root(table: &DeTable<'_>, source: u32, problems: &mut Problems) ->
         node: entries(&file, "node", &NODE, problems, node),
         link: entries(&file, "link", &LINK, problems, link),
         group: entries(&file, "group", &GROUP, problems, group),
+        respawn: entries(&file, "respawn", &RESPAWN, problems, kinds::respawn),
     }
 }
 
@@ -295,34 +297,25 @@ fn resources(table: &Reader<'_, '_>, problems: &mut Problems) -> Vec<RawResource
             continue;
         };
         let reader = Reader::new(&RESOURCE, map, at, problems);
-        let unsupported_kind = ["mount", "script", "ocf"]
-            .iter()
-            .any(|kind| map.contains_key(*kind));
-        if !unsupported_kind {
-            all.extend(resource(&reader, problems));
-        }
+        all.extend(resource(&reader, problems));
     }
     all
 }
 
 fn resource(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawResource> {
-    exactly_one(table, &["vip", "unit"], problems)?;
+    exactly_one(table, &KINDS, problems)?;
     if table.get("vip").is_some() && table.get("interface").is_none() {
         let wrong = Wrong::new("a vip has no interface").expected("interface = \"eth0\"");
         problems.add(table.at, wrong);
     }
-    if let (Some(_), Some((_, at))) = (table.get("unit"), table.get("interface")) {
-        problems.add(
-            at,
-            Wrong::new("interface is only for a vip").hint("remove it"),
-        );
-    }
+    kinds::misplaced_keys(table, problems);
     let timeout = |v: &DeValue<'_>| value::duration(v, TIMEOUT_MIN..=TIME_MAX);
     Some(RawResource {
         at: table.at,
         vip: table.read("vip", problems, value::vip),
         interface: table.read("interface", problems, value::interface),
         unit: table.read("unit", problems, value::unit),
+        kind: kinds::kind(table, problems),
         id: table.read("id", problems, value::resource_id),
         start_timeout: table.read("start_timeout", problems, timeout),
         stop_timeout: table.read("stop_timeout", problems, timeout),

@@ -66,6 +66,11 @@ impl Hasher {
         self.0.update(duration.as_nanos().to_be_bytes());
     }
 
+    fn optional(&mut self, text: Option<&str>) {
+        self.flag(text.is_some());
+        self.text(text.unwrap_or_default());
+    }
+
     fn resource(&mut self, resource: &Resource) {
         self.text(resource.kind.as_str());
         self.text(&resource.id);
@@ -76,6 +81,46 @@ impl Hasher {
                 interface: _,
             } => self.text(&format!("{address}/{prefix}")),
             ResourceKind::Unit { name } => self.text(name),
+            ResourceKind::Mount {
+                directory,
+                unit: _,
+                device,
+                fstype,
+                options,
+            } => {
+                self.text(directory);
+                self.text(device);
+                self.optional(fstype.as_deref());
+                self.optional(options.as_deref());
+            }
+            ResourceKind::Script {
+                path,
+                arguments,
+                monitor_interval,
+            } => {
+                self.text(path);
+                self.count(arguments.len());
+                arguments.iter().for_each(|argument| self.text(argument));
+                self.duration(monitor_interval.unwrap_or_default());
+            }
+            ResourceKind::Ocf {
+                provider,
+                agent,
+                parameters,
+                monitor_interval,
+                start_timeout,
+                stop_timeout,
+            } => {
+                self.flag(start_timeout.is_some());
+                self.flag(stop_timeout.is_some());
+                self.text(&format!("{provider}:{agent}"));
+                self.count(parameters.len());
+                for (name, value) in parameters {
+                    self.text(name);
+                    self.text(value);
+                }
+                self.duration(*monitor_interval);
+            }
         }
         self.duration(resource.start_timeout);
         self.duration(resource.stop_timeout);

@@ -14,6 +14,7 @@ mod digest;
 mod environment;
 pub mod interfaces;
 pub mod keyfile;
+mod kinds;
 mod layers;
 pub mod model;
 mod place;

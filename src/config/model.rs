@@ -3,6 +3,7 @@
 use crate::core::{Policy, Settings};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,17 @@ pub struct Config {
     pub links: Vec<Link>,
     /// Resources of each group, in starting order.
     pub groups: Vec<Group>,
+    /// Programs that live and die with the daemon, in the order of the file.
+    pub respawn: Vec<Respawn>,
+}
+
+/// One program that lives and dies with the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respawn {
+    /// Who it runs as.
+    pub user: String,
+    /// The program by its absolute path, and its arguments.
+    pub command: Vec<String>,
 }
 
 impl Config {
@@ -136,7 +148,8 @@ pub struct Resource {
     pub id: String,
     /// What it is.
     pub kind: ResourceKind,
-    /// How long a start may take; 90 s by default for a unit, 10 s for an address.
+    /// How long a start may take; 10 s by default for an address, 90 s for all else but an OCF
+    /// agent, which says so itself, up to 600 s.
     pub start_timeout: Duration,
     /// How long a stop may take; 300 s by default for a unit, which systemd ends by force before, 10 s for an address.
     pub stop_timeout: Duration,
@@ -159,14 +172,65 @@ pub enum ResourceKind {
         /// Its name.
         name: String,
     },
+    /// A file system.
+    Mount {
+        /// Where, and under which name systemd has it: a path and a unit.
+        directory: String,
+        /// The unit's name, made from the path.
+        unit: String,
+        /// What is mounted.
+        device: String,
+        /// Its type; the kernel's guess if none.
+        fstype: Option<String>,
+        /// As in fstab(5).
+        options: Option<String>,
+    },
+    /// An LSB init script, or one of Heartbeat's resource.d.
+    Script {
+        /// Its absolute path.
+        path: String,
+        /// What stands before the verb.
+        arguments: Vec<String>,
+        /// How often it is asked for its status while it runs; never if none.
+        monitor_interval: Option<Duration>,
+    },
+    /// An OCF resource agent.
+    Ocf {
+        /// Its directory below `resource.d`.
+        provider: String,
+        /// Its name there.
+        agent: String,
+        /// Its parameters.
+        parameters: BTreeMap<String, String>,
+        /// How often it is monitored while it runs; 10 s by default.
+        monitor_interval: Duration,
+        /// As configured; if none, the agent's meta-data says it, within the resource's.
+        start_timeout: Option<Duration>,
+        /// The same for a stop.
+        stop_timeout: Option<Duration>,
+    },
 }
 
 impl ResourceKind {
+    /// The path of the program that starts and stops it, if one does.
+    pub fn program(&self) -> Option<String> {
+        match self {
+            Self::Script { path, .. } => Some(path.clone()),
+            Self::Ocf {
+                provider, agent, ..
+            } => Some(format!("/usr/lib/ocf/resource.d/{provider}/{agent}")),
+            Self::Address { .. } | Self::Unit { .. } | Self::Mount { .. } => None,
+        }
+    }
+
     /// Word for the kind, as in the configuration.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Address { .. } => "vip",
             Self::Unit { .. } => "unit",
+            Self::Mount { .. } => "mount",
+            Self::Script { .. } => "script",
+            Self::Ocf { .. } => "ocf",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Each layer is turned into a figment value and back, so a field that is not set must not be written:
 //! it would wipe the layer below.
 
+use crate::config::kinds::{RawKind, RawRespawn};
 use crate::config::place::{Found, Origin};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,7 @@ pub(crate) struct Raw {
     pub(crate) node: Vec<RawNode>,
     pub(crate) link: Vec<RawLink>,
     pub(crate) group: Vec<RawGroup>,
+    pub(crate) respawn: Vec<RawRespawn>,
 }
 
 raw! {
@@ -120,7 +122,7 @@ pub(crate) struct RawGroup {
     pub(crate) resources: Vec<RawResource>,
 }
 
-/// One entry of `resources`: exactly one of `vip` and `unit` after decoding.
+/// One entry of `resources`: exactly one of `vip`, `unit` and `kind` after decoding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RawResource {
     pub(crate) at: Origin,
@@ -130,6 +132,8 @@ pub(crate) struct RawResource {
     pub(crate) interface: Option<Found<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unit: Option<Found<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<RawKind>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<Found<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

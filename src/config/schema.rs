@@ -15,16 +15,9 @@ pub struct Section {
 pub const ROOT: Section = Section {
     title: "the file",
     keys: &[
-        "cluster", "timing", "auth", "node", "link", "group", "quorum",
+        "cluster", "timing", "auth", "node", "link", "group", "quorum", "respawn",
     ],
-    later: &[
-        "ping",
-        "connectivity",
-        "arbiter",
-        "fence",
-        "watchdog",
-        "respawn",
-    ],
+    later: &["ping", "connectivity", "arbiter", "fence", "watchdog"],
 };
 
 /// `[cluster]`
@@ -76,23 +69,20 @@ pub const RESOURCE: Section = Section {
         "vip",
         "interface",
         "unit",
-        "id",
-        "start_timeout",
-        "stop_timeout",
-    ],
-    later: &[
         "mount",
         "device",
         "fstype",
+        "options",
         "script",
         "args",
         "ocf",
         "params",
-        "check",
-        "on_failure",
-        "restart_limit",
-        "restart_window",
+        "monitor_interval",
+        "id",
+        "start_timeout",
+        "stop_timeout",
     ],
+    later: &["check", "on_failure", "restart_limit", "restart_window"],
 };
 
 /// `[quorum]`
@@ -102,9 +92,16 @@ pub const QUORUM: Section = Section {
     later: &["on_loss"],
 };
 
+/// `[[respawn]]`
+pub const RESPAWN: Section = Section {
+    title: "[[respawn]]",
+    keys: &["user", "command"],
+    later: &[],
+};
+
 /// Every section below the root.
 pub const SECTIONS: &[&Section] = &[
-    &CLUSTER, &TIMING, &AUTH, &NODE, &LINK, &GROUP, &RESOURCE, &QUORUM,
+    &CLUSTER, &TIMING, &AUTH, &NODE, &LINK, &GROUP, &RESOURCE, &QUORUM, &RESPAWN,
 ];
 
 /// A section that has this key, other than `section`; for a key that stands in the wrong place.

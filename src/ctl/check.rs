@@ -22,6 +22,7 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), CtlError> {
         config,
         mut warnings,
     } = load(file).map_err(CtlError::Failed)?;
+    warnings.extend(missing_programs(&config, |path| Path::new(path).exists()));
     warnings.extend(unit_warnings(&config).await);
     for warning in &warnings {
         eprintln!("warning: {warning}");
@@ -60,6 +61,19 @@ fn summary(config: &Config, warnings: usize) -> String {
     )
 }
 
+/// Scripts and agents that are not there; one that lies on a mount of its group is not seen by a check.
+fn missing_programs(config: &Config, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let resources = resources(config).filter_map(ResourceKind::program);
+    let respawned = config
+        .respawn
+        .iter()
+        .filter_map(|it| it.command.first().cloned());
+    let used: BTreeSet<String> = resources.chain(respawned).collect();
+    (used.into_iter().filter(|path| !exists(path)))
+        .map(|path| format!("there is no program \"{path}\" on this machine now"))
+        .collect()
+}
+
 fn resources(config: &Config) -> impl Iterator<Item = &ResourceKind> {
     config
         .groups
@@ -72,7 +86,10 @@ async fn unit_warnings(config: &Config) -> Vec<String> {
     let units: BTreeSet<&str> = resources(config)
         .filter_map(|kind| match kind {
             ResourceKind::Unit { name } => Some(name.as_str()),
-            ResourceKind::Address { .. } => None,
+            ResourceKind::Address { .. }
+            | ResourceKind::Mount { .. }
+            | ResourceKind::Script { .. }
+            | ResourceKind::Ocf { .. } => None,
         })
         .collect();
     if units.is_empty() {

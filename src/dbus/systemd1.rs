@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 use zbus::names::OwnedErrorName;
-use zbus::{OwnedObjectPath, OwnedVariant};
+use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 /// systemd's name on the bus.
 pub const SERVICE: &str = "org.freedesktop.systemd1";
@@ -14,6 +14,26 @@ pub const SERVICE: &str = "org.freedesktop.systemd1";
 pub const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 /// Interface that each unit has.
 pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
+
+/// Interface that each service has.
+pub const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
+
+/// A property of a transient unit.
+pub type Property = (&'static str, Variant<'static>);
+
+/// A line of a list of units: the name, and what else systemd tells of it.
+pub type ListedUnit = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
 
 /// The methods of the manager that are used.
 #[zbus::proxy(
@@ -30,6 +50,26 @@ pub trait Manager {
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// Queues a stop job; `NoSuchUnit` for one that is not loaded.
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Makes a unit that has no file, and queues its start job; `UnitExists` where the name is loaded or has a file.
+    /// There are never auxiliary units.
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[Property],
+        auxiliary: &[(&str, &[Property])],
+    ) -> zbus::Result<OwnedObjectPath>;
+    /// Units that are loaded, in one of these states (any if none is given) and with one of these names.
+    fn list_units_by_patterns(
+        &self,
+        states: &[&str],
+        patterns: &[&str],
+    ) -> zbus::Result<Vec<ListedUnit>>;
+    /// Keeps a unit loaded after its end, for this connection.
+    fn ref_unit(&self, name: &str) -> zbus::Result<()>;
+    /// Ends that.
+    #[zbus(no_reply)]
+    fn unref_unit(&self, name: &str) -> zbus::Result<()>;
     /// Forgets a failure and the count of starts of a unit.
     #[zbus(no_reply)]
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;

@@ -34,7 +34,7 @@ async fn stop_all(config: &crate::config::Config) -> anyhow::Result<()> {
     let (sender, mut events) = mpsc::channel(1024);
     let guard = Guard::default();
     guard.set(Lease::None);
-    let hands = Hands::start(&config.groups, sender, guard).await?;
+    let mut hands = Hands::start(&config.groups, sender, guard).await?;
     let mut waiting = BTreeSet::new();
     for group in &config.groups {
         hands.stop_group(&group.name, RequestId(1), Urgency::LeaseLost);
@@ -61,6 +61,12 @@ async fn stop_all(config: &crate::config::Config) -> anyhow::Result<()> {
             | GroupOutcome::StartFailed { .. }
             | GroupOutcome::Failed { .. } => {}
         }
+    }
+    // A message bus that is away must not keep a machine without such programs from its end.
+    if (hands.needs_systemd() || !config.respawn.is_empty())
+        && let Err(reason) = hands.stop_respawned().await
+    {
+        failures.push(reason);
     }
     match failures.as_slice() {
         [] => Ok(()),

@@ -203,7 +203,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     let patience = BUS_PATIENCE.min(deadtime / 4);
     let _ = tokio::time::timeout(patience, bus.served()).await;
     people.serve(bus);
-    let node = Node {
+    let mut node = Node {
         core,
         keys,
         state: Arc::new(state),
@@ -228,6 +228,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         stopping: false,
         config,
     };
+    node.hands.respawn(&node.config.respawn);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     node.run_loop(stop).await
 }

@@ -3,7 +3,9 @@
 //! One stream carries all signals, so that they are seen in the order in which systemd sent them, and one
 //! task does nothing but empty it: a stream that nobody reads would hold up replies as well.
 
-use crate::dbus::systemd1::{JobResult, MANAGER, ManagerProxy, SERVICE, UNIT, UnitState};
+use crate::dbus::systemd1::{
+    JobResult, MANAGER, ManagerProxy, SERVICE, SERVICE_INTERFACE, UNIT, UnitState,
+};
 use crate::resource::unit::Units;
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -28,7 +30,6 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(5), Duration::fro
 const ENDED_JOBS_MAX: usize = 1024;
 
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
 const BUS: &str = "org.freedesktop.DBus";
 
 /// A connection that works, as far as is known.
@@ -69,6 +70,43 @@ impl Link {
         let interface = InterfaceName::from_static_str(UNIT).ok()?;
         let all = properties.get_all(interface).await.ok()?;
         Some((path.as_str().to_owned(), UnitState::from_properties(all)?))
+    }
+
+    /// The job that is queued or under way for a unit.
+    pub(super) async fn unit_job(&self, name: &str) -> Option<OwnedObjectPath> {
+        let path = self.manager.load_unit(name).await.ok()?;
+        let properties = self.properties(&path).await.ok()?;
+        let interface = InterfaceName::from_static_str(UNIT).ok()?;
+        let job = properties.get(interface, "Job").await.ok()?;
+        let (number, path) = <(u32, OwnedObjectPath)>::try_from(job).ok()?;
+        (number != 0).then_some(path)
+    }
+
+    /// `Result`, `ExecMainCode` and `ExecMainStatus` of a service.
+    pub(super) async fn service_end(&self, name: &str) -> Option<(String, i32, i32)> {
+        let path = self.manager.load_unit(name).await.ok()?;
+        let properties = self.properties(&path).await.ok()?;
+        let interface = InterfaceName::from_static_str(SERVICE_INTERFACE).ok()?;
+        let result = properties.get(interface.clone(), "Result").await.ok()?;
+        let code = properties
+            .get(interface.clone(), "ExecMainCode")
+            .await
+            .ok()?;
+        let status = properties.get(interface, "ExecMainStatus").await.ok()?;
+        Some((
+            String::try_from(result).ok()?,
+            i32::try_from(code).ok()?,
+            i32::try_from(status).ok()?,
+        ))
+    }
+
+    /// How often systemd has started a service again by itself.
+    pub(super) async fn service_restarts(&self, name: &str) -> Option<u32> {
+        let path = self.manager.load_unit(name).await.ok()?;
+        let properties = self.properties(&path).await.ok()?;
+        let interface = InterfaceName::from_static_str(SERVICE_INTERFACE).ok()?;
+        let count = properties.get(interface, "NRestarts").await.ok()?;
+        u32::try_from(count).ok()
     }
 
     /// Property `Result` of a service, such as `exit-code`.
@@ -117,6 +155,10 @@ impl Table {
                 .collect(),
             ..Self::default()
         }
+    }
+
+    pub(super) fn add(&mut self, name: String) {
+        self.units.entry(name).or_default();
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {

@@ -1,9 +1,13 @@
-//! The real driver of a group: addresses by `address`, units by `unit`.
+//! The real driver of a group: addresses by `address`, units by `unit`, mounts by `mount`, programs by `agent`.
 
 use crate::config::model::{Resource, ResourceKind};
 use crate::ids::GroupName;
 use crate::resource::address::{Addresses, VirtualAddress};
+use crate::resource::agent::{Agent, Agents};
+use crate::resource::mount::Mount;
+use crate::resource::ocf::Ocf;
 use crate::resource::runner::Driver;
+use crate::resource::script::Script;
 use crate::resource::unit::Units;
 use std::sync::Arc;
 
@@ -13,6 +17,7 @@ pub(crate) struct GroupDriver {
     pub(crate) group: GroupName,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) units: Arc<Units>,
+    pub(super) agents: Agents,
 }
 
 /// What a resource is, in the terms of the one who works on it.
@@ -21,11 +26,15 @@ pub(crate) enum Target<'a> {
     Address(VirtualAddress),
     /// A unit, by its name.
     Unit(&'a str),
+    /// A file system.
+    Mount(Mount),
+    /// A script or an OCF agent.
+    Agent(Agent<'a>),
 }
 
-/// What a resource of this kind is.
-pub(crate) fn target(kind: &ResourceKind) -> Target<'_> {
-    match kind {
+/// What a resource is.
+pub(crate) fn target(resource: &Resource) -> Target<'_> {
+    match &resource.kind {
         ResourceKind::Address {
             address,
             prefix,
@@ -36,35 +45,80 @@ pub(crate) fn target(kind: &ResourceKind) -> Target<'_> {
             interface: interface.clone(),
         }),
         ResourceKind::Unit { name } => Target::Unit(name),
+        ResourceKind::Mount {
+            directory: _,
+            unit,
+            device,
+            fstype,
+            options,
+        } => Target::Mount(Mount {
+            unit: unit.clone(),
+            device: device.clone(),
+            fstype: fstype.clone(),
+            options: options.clone(),
+            timeout: resource.start_timeout,
+        }),
+        ResourceKind::Script {
+            path,
+            arguments,
+            monitor_interval,
+        } => Target::Agent(Agent::Script(Script {
+            path,
+            arguments,
+            monitor_interval: *monitor_interval,
+        })),
+        ResourceKind::Ocf {
+            provider,
+            agent,
+            parameters,
+            monitor_interval,
+            start_timeout,
+            stop_timeout,
+        } => Target::Agent(Agent::Ocf(Ocf {
+            provider,
+            agent,
+            parameters,
+            monitor_interval: *monitor_interval,
+            start_timeout: *start_timeout,
+            stop_timeout: *stop_timeout,
+        })),
     }
 }
 
 impl Driver for GroupDriver {
     async fn start(&self, resource: &Resource) -> Result<(), String> {
-        match target(&resource.kind) {
+        match target(resource) {
             Target::Address(address) => self.addresses.acquire(&address, &self.group, &resource.id),
             Target::Unit(name) => self.units.start(name).await,
+            Target::Mount(mount) => self.units.mount(&mount).await,
+            Target::Agent(agent) => self.agents.start(resource, agent).await,
         }
     }
 
     async fn stop(&self, resource: &Resource) -> Result<(), String> {
-        match target(&resource.kind) {
+        match target(resource) {
             Target::Address(address) => self.addresses.release(&address),
             Target::Unit(name) => self.units.stop(name).await,
+            Target::Mount(mount) => self.units.stop(&mount.unit).await,
+            Target::Agent(agent) => self.agents.stop(resource, agent).await,
         }
     }
 
     async fn fault(&self, resource: &Resource) -> Option<String> {
-        match target(&resource.kind) {
+        match target(resource) {
             Target::Address(address) => self.addresses.fault(&address),
             Target::Unit(name) => self.units.fault(name).await,
+            Target::Mount(mount) => self.units.fault(&mount.unit).await,
+            Target::Agent(_) => self.agents.fault(resource),
         }
     }
 
     fn overdue(&self, resource: &Resource) -> String {
-        match target(&resource.kind) {
+        match target(resource) {
             Target::Address(_) => "the kernel did not answer".to_owned(),
             Target::Unit(name) => self.units.overdue(name),
+            Target::Mount(mount) => self.units.overdue(&mount.unit),
+            Target::Agent(_) => self.agents.overdue(resource),
         }
     }
 }

@@ -1,27 +1,37 @@
-//! The hands: addresses, units, and the runner that starts and stops a group in order.
+//! The hands: addresses, units, mounts, programs, and the runner that starts and stops a group in order.
 //!
 //! Owns what happens to a group on this node between an order and its outcome. Decides nothing about
-//! where a group runs; that is the core's, which `node` carries in and out. Runs no programs.
+//! where a group runs; that is the core's, which `node` carries in and out. Programs are run by systemd, none is a
+//! child.
 //!
 //! Invariants: an outcome is sent for the newest order only (one that was superseded stays without);
 //! nothing is acquired while the [`Guard`] does not hold; a stop works from any state.
 
 pub mod address;
+mod agent;
 pub mod announce;
 mod bus;
 mod driver;
 pub mod frame;
 pub mod guard;
+mod metadata;
+mod monitor;
+pub mod mount;
 pub mod netlink;
+mod ocf;
+mod respawn;
 pub mod runner;
+mod script;
+pub mod transient;
 pub mod unit;
 
 pub use guard::Guard;
 
-use crate::config::model::Group;
+use crate::config::model::{Group, Respawn};
 use crate::core::io::{GroupOutcome, Urgency};
 use crate::ids::{GroupName, RequestId};
 use address::Addresses;
+use agent::Agents;
 use anyhow::Context;
 use driver::{GroupDriver, Target, target};
 use netlink::Watch;
@@ -100,6 +110,8 @@ impl ResourceState {
 pub struct Hands {
     groups: BTreeMap<GroupName, Hand>,
     addresses: Arc<Addresses>,
+    units: Arc<Units>,
+    connection: Option<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -112,7 +124,7 @@ struct Hand {
 
 impl Hands {
     /// Starts the drivers; touches no resource. Connects to systemd in the background, and only if a
-    /// group has a unit.
+    /// group has more than addresses.
     ///
     /// # Errors
     /// The kernel gives no netlink socket.
@@ -131,9 +143,7 @@ impl Hands {
         let mut tasks = vec![tokio::spawn(
             Arc::clone(&addresses).keep(notices, events.clone()),
         )];
-        if units.any() {
-            tasks.push(tokio::spawn(Arc::clone(&units).keep_connected()));
-        }
+        let connection = units.any().then(|| connect(&units));
         let mut hands = BTreeMap::new();
         for group in groups {
             let group = Arc::new(group.clone());
@@ -141,6 +151,7 @@ impl Hands {
                 group: group.name.clone(),
                 addresses: Arc::clone(&addresses),
                 units: Arc::clone(&units),
+                agents: Agents::new(group.name.clone(), Arc::clone(&units)),
             };
             let (orders, newest) = watch::channel(None);
             let runner = runner::run(
@@ -156,8 +167,38 @@ impl Hands {
         Ok(Self {
             groups: hands,
             addresses,
+            units,
+            connection,
             tasks,
         })
+    }
+
+    /// Starts the programs that live and die with the daemon, in the background.
+    pub fn respawn(&mut self, programs: &[Respawn]) {
+        if !programs.is_empty() && self.connection.is_none() {
+            self.connection = Some(connect(&self.units));
+        }
+        for (position, program) in programs.iter().enumerate() {
+            self.units.add(respawn::unit(position, program));
+            let task = Arc::clone(&self.units).keep_respawned(position, program.clone());
+            self.tasks.push(tokio::spawn(task));
+        }
+    }
+
+    /// Whether systemd is needed at all, for one of the groups.
+    pub fn needs_systemd(&self) -> bool {
+        self.units.any()
+    }
+
+    /// Stops them, and what an earlier life has left of them.
+    ///
+    /// # Errors
+    /// Words for people; one may still run.
+    pub async fn stop_respawned(&mut self) -> Result<(), String> {
+        if self.connection.is_none() {
+            self.connection = Some(connect(&self.units));
+        }
+        self.units.stop_respawned().await
     }
 
     /// Orders a start. Ends an order under way, whose outcome is then not sent.
@@ -194,7 +235,7 @@ impl Hands {
             return;
         };
         for resource in &hand.group.resources {
-            if let Target::Address(address) = target(&resource.kind)
+            if let Target::Address(address) = target(resource)
                 && let Err(reason) = self.addresses.release(&address)
             {
                 tracing::debug!(%group, reason, "address not released yet, trying again");
@@ -205,16 +246,28 @@ impl Hands {
 
 impl Drop for Hands {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        let all = self.tasks.iter().chain(&self.connection);
+        all.for_each(JoinHandle::abort);
     }
 }
 
+fn connect(units: &Arc<Units>) -> JoinHandle<()> {
+    tokio::spawn(Arc::clone(units).keep_connected())
+}
+
+/// The units that are followed: those of the configuration, and those that programs run in.
 fn unit_names(groups: &[Group]) -> Vec<String> {
-    groups
-        .iter()
-        .flat_map(|group| &group.resources)
-        .filter_map(|resource| match target(&resource.kind) {
+    let resources = groups.iter().flat_map(|group| {
+        group
+            .resources
+            .iter()
+            .map(move |resource| (group, resource))
+    });
+    resources
+        .filter_map(|(group, resource)| match target(resource) {
             Target::Unit(name) => Some(name.to_owned()),
+            Target::Mount(mount) => Some(mount.unit),
+            Target::Agent(_) => Some(agent::holder(&group.name, resource)),
             Target::Address(_) => None,
         })
         .collect()

@@ -127,7 +127,7 @@ impl<D: Driver> Runner<D> {
         let group = Arc::clone(&self.group);
         for (position, resource) in group.resources.iter().enumerate() {
             // An address takes microseconds: a burst of them shall not be slowed down by telling of it.
-            if matches!(resource.kind, ResourceKind::Unit { .. }) {
+            if !matches!(resource.kind, ResourceKind::Address { .. }) {
                 self.show(position, ResourceState::Starting).await;
             }
             let result = match timeout(resource.start_timeout, self.driver.start(resource)).await {
@@ -170,7 +170,7 @@ impl<D: Driver> Runner<D> {
             let Some(resource) = group.resources.get(position) else {
                 continue;
             };
-            if matches!(resource.kind, ResourceKind::Unit { .. }) {
+            if !matches!(resource.kind, ResourceKind::Address { .. }) {
                 self.show(position, ResourceState::Stopping).await;
             }
             let result = match timeout(resource.stop_timeout, self.driver.stop(resource)).await {

@@ -22,7 +22,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// All units that groups consist of.
 #[derive(Debug)]
 pub struct Units {
-    guard: Guard,
+    pub(super) guard: Guard,
     pub(super) changes: watch::Sender<()>,
     pub(super) link: watch::Sender<Option<Link>>,
     table: Mutex<Table>,
@@ -59,6 +59,11 @@ impl Units {
             link: watch::channel(None).0,
             table: Mutex::new(Table::new(names)),
         }
+    }
+
+    /// Follows one more unit.
+    pub(super) fn add(&self, name: String) {
+        self.table().add(name);
     }
 
     /// Whether there is any unit at all; without, no connection is needed.
@@ -149,6 +154,15 @@ impl Units {
         });
     }
 
+    /// The state of any unit as of now; none if nobody knows.
+    pub(super) async fn active_state(&self, name: &str) -> Option<ActiveState> {
+        let link = self.connected(None).await;
+        let (_, state) = timeout(QUESTION_TIMEOUT, link.unit_state(name))
+            .await
+            .ok()??;
+        Some(state.active)
+    }
+
     /// What a job that takes too long is waiting for.
     pub fn overdue(&self, name: &str) -> String {
         let table = self.table();
@@ -165,7 +179,7 @@ impl Units {
     }
 
     /// Waits for a connection, another than the one that was lost.
-    async fn connected(&self, lost: Option<u64>) -> Link {
+    pub(super) async fn connected(&self, lost: Option<u64>) -> Link {
         let mut links = self.link.subscribe();
         loop {
             let current = links.borrow_and_update().clone();
@@ -212,7 +226,12 @@ impl Units {
         }
     }
 
-    async fn judge_start(&self, link: &Link, name: &str, result: &JobResult) -> Result<(), String> {
+    pub(super) async fn judge_start(
+        &self,
+        link: &Link,
+        name: &str,
+        result: &JobResult,
+    ) -> Result<(), String> {
         // systemd sends the change of state before the end of the job, so that the table is as new.
         let known = self.table().state(name).cloned();
         let state = match known.filter(|state| state.active == ActiveState::Active) {
@@ -290,12 +309,12 @@ impl Units {
     }
 }
 
-fn is_unknown_unit(error: &zbus::Error) -> bool {
+pub(super) fn is_unknown_unit(error: &zbus::Error) -> bool {
     matches!(error, zbus::Error::MethodError(name, ..) if error_word(name) == Some("NoSuchUnit"))
 }
 
 /// systemd's words for a refusal, and what to do about it.
-fn explain_refusal(name: &str, error: &zbus::Error) -> String {
+pub(super) fn explain_refusal(name: &str, error: &zbus::Error) -> String {
     let zbus::Error::MethodError(error_name, words, _) = error else {
         return format!("systemd refused the job for {name}: {error}");
     };

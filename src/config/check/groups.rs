@@ -2,6 +2,7 @@
 
 use super::duplicate;
 use super::links::nearest_node;
+use crate::config::kinds::{RawKind, mount_unit};
 use crate::config::model::{Group, Resource, ResourceKind};
 use crate::config::place::{Found, Origin};
 use crate::config::problem::{Problems, Wrong};
@@ -21,7 +22,13 @@ pub(crate) const RESOURCES_MAX: usize = 1000;
 /// Default of the time-outs of an address.
 pub(crate) const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Default of a unit's time to start, as systemd's own.
+/// Default of the time between two monitor actions of an OCF agent.
+pub(crate) const MONITOR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Longest time-out that an OCF agent can advise for itself.
+pub(crate) const AGENT_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+/// Default of a unit's time to start, as systemd's own, and of the time-outs of all that is run by one.
 pub(crate) const UNIT_START_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Default of a unit's time to stop: longer than systemd takes to end one by force, which is up to three times 90 s.
@@ -220,6 +227,19 @@ fn once_only(
             None => drop(taken.units.insert(unit.value.clone(), unit.at)),
         }
     }
+    if let Some(RawKind::Mount(mount)) = &raw.kind {
+        let directory = &mount.directory;
+        let unit = mount_unit(&directory.value);
+        match taken.units.get(&unit) {
+            Some(first) => duplicate(
+                problems,
+                &format!("mount {:?}", directory.value),
+                directory.at,
+                *first,
+            ),
+            None => drop(taken.units.insert(unit, directory.at)),
+        }
+    }
 }
 
 fn resource(raw: &RawResource) -> Option<Resource> {
@@ -231,6 +251,16 @@ fn resource(raw: &RawResource) -> Option<Resource> {
         };
         let argument = vip.value.address.to_string();
         (kind, argument, ADDRESS_TIMEOUT, ADDRESS_TIMEOUT)
+    } else if let Some(kind) = &raw.kind {
+        let (kind, argument) = other_kind(kind, raw);
+        let timeout = match kind {
+            ResourceKind::Ocf { .. } => AGENT_TIMEOUT_MAX,
+            ResourceKind::Address { .. }
+            | ResourceKind::Unit { .. }
+            | ResourceKind::Mount { .. }
+            | ResourceKind::Script { .. } => UNIT_START_TIMEOUT,
+        };
+        (kind, argument, timeout, timeout)
     } else {
         let name = raw.unit.as_ref()?.value.clone();
         (
@@ -251,6 +281,42 @@ fn resource(raw: &RawResource) -> Option<Resource> {
         start_timeout: or(&raw.start_timeout, start_timeout),
         stop_timeout: or(&raw.stop_timeout, stop_timeout),
     })
+}
+
+/// A resource that is neither an address nor a unit, and what its identifier is made from.
+fn other_kind(kind: &RawKind, raw: &RawResource) -> (ResourceKind, String) {
+    let configured = |found: &Option<Found<Duration>>| found.as_ref().map(|found| found.value);
+    match kind {
+        RawKind::Mount(mount) => {
+            let kind = ResourceKind::Mount {
+                directory: mount.directory.value.clone(),
+                unit: mount_unit(&mount.directory.value),
+                device: mount.device.clone(),
+                fstype: mount.fstype.clone(),
+                options: mount.options.clone(),
+            };
+            (kind, mount.directory.value.clone())
+        }
+        RawKind::Script(script) => {
+            let kind = ResourceKind::Script {
+                path: script.path.clone(),
+                arguments: script.arguments.clone(),
+                monitor_interval: script.monitor_interval,
+            };
+            (kind, script.path.clone())
+        }
+        RawKind::Ocf(ocf) => {
+            let kind = ResourceKind::Ocf {
+                provider: ocf.provider.clone(),
+                agent: ocf.agent.clone(),
+                parameters: ocf.parameters.clone(),
+                monitor_interval: ocf.monitor_interval.unwrap_or(MONITOR_INTERVAL),
+                start_timeout: configured(&raw.start_timeout),
+                stop_timeout: configured(&raw.stop_timeout),
+            };
+            (kind, format!("{}:{}", ocf.provider, ocf.agent))
+        }
+    }
 }
 
 /// How many there may be; whether a heartbeat has room for all of them is judged by its real length.

@@ -9,7 +9,7 @@ mod timing;
 
 use crate::config::digest;
 use crate::config::interfaces::{InterfaceUse, Purpose};
-use crate::config::model::Config;
+use crate::config::model::{Config, Respawn};
 use crate::config::place::Origin;
 use crate::config::problem::{ConfigErrors, Problems, Wrong};
 use crate::config::raw::{PolicyChoice, Raw};
@@ -20,6 +20,9 @@ use std::collections::BTreeMap;
 
 /// The cluster's name where neither a file nor the host gives one, as in Heartbeat.
 const CLUSTER_DEFAULT: &str = "linux-ha";
+
+/// Most programs that live and die with the daemon.
+const RESPAWN_MAX: usize = 32;
 
 /// From this number of votes on, `auto` asks for a majority.
 const MAJORITY_VOTES_MIN: usize = 3;
@@ -40,6 +43,11 @@ pub(crate) fn config(
     let links = links::check(raw, &nodes, &host, problems);
     let groups = groups::check(raw, &nodes, problems);
     let keyfile = keyfile(raw, problems);
+    if raw.respawn.len() > RESPAWN_MAX {
+        let found = format!("{} entries of [[respawn]]", raw.respawn.len());
+        let wrong = Wrong::new(found).expected(format!("at most {RESPAWN_MAX}"));
+        problems.add_maybe_at(None, wrong);
+    }
     problems.finish_phase()?;
     let mut settings = Settings {
         cluster: cluster_name(raw, &host, standalone, problems)?,
@@ -61,6 +69,14 @@ pub(crate) fn config(
             keyfile,
             links,
             groups: groups.resources,
+            respawn: raw
+                .respawn
+                .iter()
+                .map(|raw| Respawn {
+                    user: raw.user.clone(),
+                    command: raw.command.clone(),
+                })
+                .collect(),
         },
         warnings: std::mem::take(&mut problems.warnings),
         interfaces: interface_uses(raw, problems),

@@ -55,6 +55,7 @@ fn example() -> Config {
                 }),
             ],
         }],
+        respawn: Vec::new(),
     }
 }
 
@@ -83,5 +84,24 @@ fn the_summary_counts() {
     assert_eq!(
         summary(&example(), 1),
         "cluster \"prod\" with 1 nodes, 1 links, 1 groups: the configuration is valid, 1 warning\n"
+    );
+}
+
+#[test]
+fn programs_that_are_not_there_are_told() {
+    let mut config = example();
+    config.groups[0].resources.push(resource(ResourceKind::Ocf {
+        provider: "heartbeat".to_owned(),
+        agent: "Dummy".to_owned(),
+        parameters: BTreeMap::new(),
+        monitor_interval: Duration::from_secs(10),
+        start_timeout: None,
+        stop_timeout: None,
+    }));
+    assert!(missing_programs(&config, |_| true).is_empty());
+    let told = missing_programs(&config, |_| false);
+    assert_eq!(
+        told,
+        ["there is no program \"/usr/lib/ocf/resource.d/heartbeat/Dummy\" on this machine now"]
     );
 }

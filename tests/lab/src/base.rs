@@ -12,7 +12,13 @@ use std::path::{Path, PathBuf};
 const BASE: &str =
     "systemd,systemd-sysv,dbus,iproute2,iputils-ping,procps,nftables,ca-certificates";
 /// What is installed on top.
-const PACKAGES: [&str; 4] = ["nginx", "python3-dbus", "python3-gi", "curl"];
+const PACKAGES: [&str; 5] = [
+    "nginx",
+    "python3-dbus",
+    "python3-gi",
+    "curl",
+    "resource-agents",
+];
 /// Units that only cost time in a machine that lives for a minute.
 const MASKED: [&str; 12] = [
     "apt-daily.timer",

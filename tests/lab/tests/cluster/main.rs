@@ -6,6 +6,7 @@ mod cables;
 mod deaths;
 mod harness;
 mod hostile;
+mod kinds;
 mod message_bus;
 mod moves;
 
