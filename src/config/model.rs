@@ -1,5 +1,6 @@
 //! The configuration as the program uses it: complete, checked, nothing optional that has a default.
 
+use crate::config::health::HealthCheck;
 use crate::core::{Policy, Settings};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -125,6 +126,8 @@ pub struct Group {
     pub name: GroupName,
     /// Started left to right, stopped right to left.
     pub resources: Vec<Resource>,
+    /// Checks of the group as a whole: a failure counts as one of its last resource.
+    pub checks: Vec<HealthCheck>,
 }
 
 /// One resource.
@@ -139,6 +142,8 @@ pub struct Resource {
     pub start_timeout: Duration,
     /// How long a stop may take; the same defaults.
     pub stop_timeout: Duration,
+    /// Checks of its health while it runs here.
+    pub checks: Vec<HealthCheck>,
 }
 
 /// What a resource is.

@@ -65,7 +65,7 @@ pub const LINK: Section = Section {
 /// `[[group]]`
 pub const GROUP: Section = Section {
     title: "[[group]]",
-    keys: &["name", "nodes", "auto_failback", "resources"],
+    keys: &["name", "nodes", "auto_failback", "resources", "check"],
     later: &[],
 };
 
@@ -79,6 +79,7 @@ pub const RESOURCE: Section = Section {
         "id",
         "start_timeout",
         "stop_timeout",
+        "check",
     ],
     later: &[
         "mount",
@@ -88,11 +89,30 @@ pub const RESOURCE: Section = Section {
         "args",
         "ocf",
         "params",
-        "check",
         "on_failure",
         "restart_limit",
         "restart_window",
     ],
+};
+
+/// `check` of a resource or a group.
+pub const CHECK: Section = Section {
+    title: "a check",
+    keys: &[
+        "http",
+        "status",
+        "text",
+        "tcp",
+        "exec",
+        "user",
+        "unit",
+        "interval",
+        "timeout",
+        "failures",
+        "successes",
+        "start_grace",
+    ],
+    later: &[],
 };
 
 /// `[quorum]`
@@ -104,7 +124,7 @@ pub const QUORUM: Section = Section {
 
 /// Every section below the root.
 pub const SECTIONS: &[&Section] = &[
-    &CLUSTER, &TIMING, &AUTH, &NODE, &LINK, &GROUP, &RESOURCE, &QUORUM,
+    &CLUSTER, &TIMING, &AUTH, &NODE, &LINK, &GROUP, &RESOURCE, &CHECK, &QUORUM,
 ];
 
 /// A section that has this key, other than `section`; for a key that stands in the wrong place.

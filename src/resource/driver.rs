@@ -3,6 +3,7 @@
 use crate::config::model::{Resource, ResourceKind};
 use crate::ids::GroupName;
 use crate::resource::address::{Addresses, VirtualAddress};
+use crate::resource::check::Checks;
 use crate::resource::runner::Driver;
 use crate::resource::unit::Units;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub(crate) struct GroupDriver {
     pub(crate) group: GroupName,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) units: Arc<Units>,
+    pub(crate) checks: Checks,
 }
 
 /// What a resource is, in the terms of the one who works on it.
@@ -41,13 +43,18 @@ pub(crate) fn target(kind: &ResourceKind) -> Target<'_> {
 
 impl Driver for GroupDriver {
     async fn start(&self, resource: &Resource) -> Result<(), String> {
-        match target(&resource.kind) {
+        let result = match target(&resource.kind) {
             Target::Address(address) => self.addresses.acquire(&address, &self.group, &resource.id),
             Target::Unit(name) => self.units.start(name).await,
+        };
+        if result.is_ok() {
+            self.checks.begin(resource);
         }
+        result
     }
 
     async fn stop(&self, resource: &Resource) -> Result<(), String> {
+        self.checks.end(resource);
         match target(&resource.kind) {
             Target::Address(address) => self.addresses.release(&address),
             Target::Unit(name) => self.units.stop(name).await,
@@ -55,10 +62,11 @@ impl Driver for GroupDriver {
     }
 
     async fn fault(&self, resource: &Resource) -> Option<String> {
-        match target(&resource.kind) {
+        let ended = match target(&resource.kind) {
             Target::Address(address) => self.addresses.fault(&address),
             Target::Unit(name) => self.units.fault(name).await,
-        }
+        };
+        ended.or_else(|| self.checks.fault(resource))
     }
 
     fn overdue(&self, resource: &Resource) -> String {

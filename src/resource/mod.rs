@@ -9,6 +9,7 @@
 pub mod address;
 pub mod announce;
 mod bus;
+mod check;
 mod driver;
 pub mod frame;
 pub mod guard;
@@ -24,6 +25,7 @@ use crate::core::io::{GroupOutcome, Urgency};
 use crate::ids::{GroupName, RequestId};
 use address::Addresses;
 use anyhow::Context;
+use check::Checks;
 use driver::{GroupDriver, Target, target};
 use netlink::Watch;
 use runner::{Goal, Order};
@@ -138,8 +140,15 @@ impl Hands {
         let mut hands = BTreeMap::new();
         for group in groups {
             let group = Arc::new(group.clone());
+            let checks = Checks::new(
+                Arc::clone(&group),
+                Arc::clone(&units),
+                changes.clone(),
+                events.clone(),
+            );
             let driver = GroupDriver {
                 group: group.name.clone(),
+                checks,
                 addresses: Arc::clone(&addresses),
                 units: Arc::clone(&units),
             };
@@ -218,5 +227,6 @@ fn unit_names(groups: &[Group]) -> Vec<String> {
             Target::Unit(name) => Some(name.to_owned()),
             Target::Address(_) => None,
         })
+        .chain(check::unit_names(groups))
         .collect()
 }
