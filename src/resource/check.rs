@@ -6,6 +6,7 @@
 //! of one check follow each other, each has a time-out and reads a bounded answer.
 
 mod count;
+mod exec;
 mod http;
 mod response;
 mod tcp;
@@ -14,6 +15,7 @@ mod unit;
 use crate::config::health::{HealthCheck, Probe};
 use crate::config::model::{Group, Resource};
 use crate::resource::HandsEvent;
+use crate::resource::transient::{Program, unit_name};
 use crate::resource::unit::Units;
 use count::{Change, Count};
 use std::collections::BTreeMap;
@@ -60,6 +62,8 @@ type Fault = Arc<Mutex<Option<String>>>;
 /// One check and those who are told of it.
 struct Watcher {
     check: HealthCheck,
+    /// Its number among the checks of the resource, from 1.
+    number: usize,
     /// How it is called: a check of the group is told from one of its last resource.
     name: String,
     group: Arc<Group>,
@@ -104,11 +108,13 @@ impl Checks {
         let of_group = self.group.checks.iter().filter(|_| is_last);
         let mut tasks = JoinSet::new();
         let mut faults = Vec::new();
-        for (check, owner) in own.chain(of_group.map(|check| (check, "the group's check "))) {
+        let of_group = of_group.map(|check| (check, "the group's check "));
+        for (number, (check, owner)) in (1..).zip(own.chain(of_group)) {
             let fault = Fault::default();
             faults.push(Arc::clone(&fault));
             let watcher = Watcher {
                 check: check.clone(),
+                number,
                 name: format!("{owner}{}", check.probe),
                 group: Arc::clone(&self.group),
                 resource: resource.id.clone(),
@@ -168,8 +174,28 @@ impl Watcher {
 
     async fn attempt(&self) -> Finding {
         let limit = self.check.timeout;
-        let answer = timeout(limit, ask(&self.check.probe, &self.units)).await;
-        answer.unwrap_or_else(|_| Finding::Bad(format!("no answer within {limit:?}")))
+        match &self.check.probe {
+            Probe::Http(page) => within(limit, http::ask(page)).await,
+            Probe::Tcp { address } => within(limit, tcp::connect(*address)).await,
+            Probe::Unit { name } => unit::ask(name, &self.units).await,
+            Probe::Exec { command, user } => {
+                let program = self.program(command, user.as_ref());
+                exec::ask(&program, &self.units).await
+            }
+        }
+    }
+
+    fn program(&self, command: &[String], user: Option<&String>) -> Program {
+        let verb = format!("check-{}", self.number);
+        Program {
+            unit: unit_name(self.group.name.as_str(), &self.resource, &verb),
+            description: format!("health check of {} in {}", self.resource, self.group.name),
+            argv: command.to_vec(),
+            environment: BTreeMap::new(),
+            user: user.cloned(),
+            identifier: self.resource.clone(),
+            timeout: self.check.timeout,
+        }
     }
 
     async fn on_change(&mut self, change: Change, reason: &str) {
@@ -237,22 +263,18 @@ impl Watcher {
     }
 }
 
-async fn ask(probe: &Probe, units: &Units) -> Finding {
-    match probe {
-        Probe::Http(http) => http::ask(http).await.into(),
-        Probe::Tcp { address } => tcp::connect(*address).await.map(drop).into(),
-        Probe::Exec { .. } => Finding::Unknown,
-        Probe::Unit { name } => unit::ask(name, units).await,
+/// Whether there is an answer in time that is no error.
+async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, String>>) -> Finding {
+    match timeout(limit, answer).await {
+        Ok(Ok(_)) => Finding::Good,
+        Ok(Err(reason)) => Finding::Bad(reason),
+        Err(_) => Finding::Bad(format!("no answer within {limit:?}")),
     }
 }
 
-impl From<Result<(), String>> for Finding {
-    fn from(result: Result<(), String>) -> Self {
-        match result {
-            Ok(()) => Self::Good,
-            Err(reason) => Self::Bad(reason),
-        }
-    }
+/// Whether any check runs programs, which systemd does.
+pub(super) fn runs_programs(groups: &[Group]) -> bool {
+    all(groups).any(|check| matches!(check.probe, Probe::Exec { .. }))
 }
 
 /// The units that checks ask for, beside those that are resources.

@@ -1,4 +1,4 @@
-//! The hands: addresses, units, and the runner that starts and stops a group in order.
+//! The hands: addresses, units, their health checks, and the runner that starts and stops a group in order.
 //!
 //! Owns what happens to a group on this node between an order and its outcome. Decides nothing about
 //! where a group runs; that is the core's, which `node` carries in and out. Runs no programs.
@@ -134,7 +134,7 @@ impl Hands {
         let mut tasks = vec![tokio::spawn(
             Arc::clone(&addresses).keep(notices, events.clone()),
         )];
-        if units.any() {
+        if units.any() || check::runs_programs(groups) {
             tasks.push(tokio::spawn(Arc::clone(&units).keep_connected()));
         }
         let mut hands = BTreeMap::new();

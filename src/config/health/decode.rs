@@ -15,6 +15,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+const EXEC_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 const START_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const COUNT: RangeInclusive<i64> = 1..=1000;
@@ -64,6 +65,7 @@ fn check(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<HealthCheck>
     let probe = probe(table, problems);
     let or = |found: Option<Found<Duration>>, default| found.map_or(default, |found| found.value);
     let interval = table.read("interval", problems, |v| value::duration(v, INTERVAL));
+    exec_interval(table, interval.as_ref(), problems);
     let interval = or(interval, INTERVAL_DEFAULT);
     let timeout = table.read("timeout", problems, |v| timeout(v, interval));
     let start_grace = table.read("start_grace", problems, |v| value::duration(v, START_GRACE));
@@ -111,6 +113,25 @@ fn probe(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<Probe> {
         user,
     }))
     .or(unit.map(|found| Probe::Unit { name: found.value }))
+}
+
+/// Each attempt of a program is a unit, which costs systemd some milliseconds.
+fn exec_interval(
+    table: &Reader<'_, '_>,
+    interval: Option<&Found<Duration>>,
+    problems: &mut Problems,
+) {
+    if table.get("exec").is_some()
+        && let Some(short) = interval.filter(|found| found.value < EXEC_INTERVAL_MIN)
+    {
+        let found = format!("interval: \"{}\" for exec", show_duration(short.value));
+        let least = format!("at least {}", show_duration(EXEC_INTERVAL_MIN));
+        let wrong = Wrong::new(found).expected(least);
+        problems.add(
+            short.at,
+            wrong.hint("each attempt is a unit that systemd runs"),
+        );
+    }
 }
 
 /// Attempts do not overlap, and the time until a failure is noticed shall be the one that can be read off.

@@ -189,7 +189,7 @@ fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<Framing, Stri
     if matches!(status, 204 | 304) {
         return Ok(Framing::Length(0));
     }
-    if let Some(coding) = values("Transfer-Encoding").last() {
+    if let Some(coding) = values("Transfer-Encoding").next_back() {
         let last = coding.rsplit(|byte| *byte == b',').next();
         let chunked = last.is_some_and(|word| word.trim_ascii().eq_ignore_ascii_case(b"chunked"));
         return Ok(if chunked {
