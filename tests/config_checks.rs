@@ -1,6 +1,10 @@
 //! Health checks as the daemon gets them: where they may stand, their defaults, and that all nodes must agree on them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must fail"
+)]
 
 use ha_node::config::Config;
 use ha_node::config::health::{HealthCheck, HttpProbe, Probe};
