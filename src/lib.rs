@@ -14,7 +14,7 @@
 //! | [`tenure`] | what a dead daemon leaves to whoever comes after it | `ids`, `config`, `core::{Holding, Inheritance, Instant, Lease}`, `wire::status` |
 //! | [`journal`] | events and diagnostics to journald; the table of all events | `ids`, `core::event`, `wire::status` |
 //! | [`link`] | UDP: unicast, broadcast, multicast | `ids`, `config` |
-//! | [`resource`] | addresses and units, started and stopped in order | `ids`, `config`, `core::io`, `core::time`, `dbus::systemd1` |
+//! | [`resource`] | addresses and units, started and stopped in order; health checks | `ids`, `config`, `core::io`, `core::time`, `dbus::systemd1` |
 //! | [`dbus`] | `org.linuxha.Cluster` served; systemd's interface spelled out | `ids`, `core::{event, io, time, view}`, `wire::status`, `journal::Record` |
 //! | [`node`] | the one loop in which they all meet | all of the above but `sim` |
 //! | [`ctl`] | the client's commands | `dbus` (names), `config` and `node::Options` (for `check`) |

@@ -49,10 +49,12 @@ impl Stage {
             },
             start_timeout: LIMIT,
             stop_timeout: LIMIT,
+            checks: Vec::new(),
         });
         let groups = [Group {
             name: group.clone(),
             resources: resources.collect(),
+            checks: Vec::new(),
         }];
         let guard = Guard::default();
         guard.set(Lease::Unlimited);

@@ -3,6 +3,7 @@
 //! Judges each value by itself; what values mean together is the business of `check`. Goes on after every
 //! error, so that one run finds all of them.
 
+use crate::config::health;
 use crate::config::kinds::{self, KINDS};
 use crate::config::place::{Found, Origin};
 use crate::config::problem::{Problems, Wrong};
@@ -186,7 +187,11 @@ fn link(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawLink> {
     Some(link)
 }
 
-fn exactly_one(table: &Reader<'_, '_>, keys: &[&str], problems: &mut Problems) -> Option<()> {
+pub(crate) fn exactly_one(
+    table: &Reader<'_, '_>,
+    keys: &[&str],
+    problems: &mut Problems,
+) -> Option<()> {
     let set: Vec<&str> = keys
         .iter()
         .copied()
@@ -253,11 +258,13 @@ fn group(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawGroup> {
     });
     let auto_failback = table.read("auto_failback", problems, value::auto_failback);
     let resources = resources(table, problems);
+    let checks = health::checks(table, problems);
     Some(RawGroup {
         name: table.require("name", problems, value::name)?,
         nodes,
         auto_failback,
         resources,
+        checks,
     })
 }
 
@@ -319,5 +326,6 @@ fn resource(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawResour
         id: table.read("id", problems, value::resource_id),
         start_timeout: table.read("start_timeout", problems, timeout),
         stop_timeout: table.read("stop_timeout", problems, timeout),
+        checks: health::checks(table, problems),
     })
 }

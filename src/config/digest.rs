@@ -3,6 +3,7 @@
 //! Left out: links (each node may have its own interface names and addresses), the key file's path, and the
 //! interfaces of virtual addresses. The order of files, keys and sections makes no difference.
 
+use crate::config::health::{HealthCheck, Probe};
 use crate::config::model::{Group, Resource, ResourceKind};
 use crate::core::{Policy, Settings};
 use sha2::{Digest, Sha256};
@@ -41,6 +42,10 @@ pub(crate) fn digest(settings: &Settings, groups: &[Group]) -> u64 {
         let resources = groups.iter().filter(|group| group.name == *name);
         for resource in resources.flat_map(|group| &group.resources) {
             hasher.resource(resource);
+        }
+        let checks = groups.iter().filter(|group| group.name == *name);
+        for check in checks.flat_map(|group| &group.checks) {
+            hasher.check("group check", check);
         }
     }
     hasher.finish()
@@ -124,6 +129,35 @@ impl Hasher {
         }
         self.duration(resource.start_timeout);
         self.duration(resource.stop_timeout);
+        for check in &resource.checks {
+            self.check("check", check);
+        }
+    }
+
+    /// The word before it keeps the digest of groups without checks what it was.
+    fn check(&mut self, word: &str, check: &HealthCheck) {
+        self.text(word);
+        self.text(&check.probe.to_string());
+        match &check.probe {
+            Probe::Http(http) => {
+                self.count(http.status.len());
+                http.status
+                    .iter()
+                    .for_each(|code| self.count(usize::from(*code)));
+                self.text(http.text.as_deref().unwrap_or_default());
+            }
+            Probe::Exec { command, user } => {
+                self.count(command.len());
+                command.iter().for_each(|word| self.text(word));
+                self.text(user.as_deref().unwrap_or_default());
+            }
+            Probe::Tcp { .. } | Probe::Unit { .. } => {}
+        }
+        for time in [check.interval, check.timeout, check.start_grace] {
+            self.duration(time);
+        }
+        self.count(check.failures as usize);
+        self.count(check.successes as usize);
     }
 
     fn finish(self) -> u64 {

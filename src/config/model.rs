@@ -1,5 +1,6 @@
 //! The configuration as the program uses it: complete, checked, nothing optional that has a default.
 
+use crate::config::health::HealthCheck;
 use crate::core::{Policy, Settings};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use serde::{Deserialize, Serialize};
@@ -138,6 +139,8 @@ pub struct Group {
     pub name: GroupName,
     /// Started left to right, stopped right to left.
     pub resources: Vec<Resource>,
+    /// Checks of the group as a whole: a failure counts as one of its last resource.
+    pub checks: Vec<HealthCheck>,
 }
 
 /// One resource.
@@ -153,6 +156,8 @@ pub struct Resource {
     pub start_timeout: Duration,
     /// How long a stop may take; 300 s by default for a unit, which systemd ends by force before, 10 s for an address.
     pub stop_timeout: Duration,
+    /// Checks of its health while it runs here.
+    pub checks: Vec<HealthCheck>,
 }
 
 /// What a resource is.

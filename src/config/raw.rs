@@ -3,6 +3,7 @@
 //! Each layer is turned into a figment value and back, so a field that is not set must not be written:
 //! it would wipe the layer below.
 
+use crate::config::health::HealthCheck;
 use crate::config::kinds::{RawKind, RawRespawn};
 use crate::config::place::{Found, Origin};
 use crate::ids::{ClusterName, GroupName, NodeName};
@@ -120,6 +121,8 @@ pub(crate) struct RawGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) auto_failback: Option<Found<bool>>,
     pub(crate) resources: Vec<RawResource>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) checks: Vec<Found<HealthCheck>>,
 }
 
 /// One entry of `resources`: exactly one of `vip`, `unit` and `kind` after decoding.
@@ -140,6 +143,8 @@ pub(crate) struct RawResource {
     pub(crate) start_timeout: Option<Found<Duration>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stop_timeout: Option<Found<Duration>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) checks: Vec<Found<HealthCheck>>,
 }
 
 /// `ADDRESS/PREFIX`

@@ -58,7 +58,7 @@ pub const LINK: Section = Section {
 /// `[[group]]`
 pub const GROUP: Section = Section {
     title: "[[group]]",
-    keys: &["name", "nodes", "auto_failback", "resources"],
+    keys: &["name", "nodes", "auto_failback", "resources", "check"],
     later: &[],
 };
 
@@ -81,8 +81,29 @@ pub const RESOURCE: Section = Section {
         "id",
         "start_timeout",
         "stop_timeout",
+        "check",
     ],
-    later: &["check", "on_failure", "restart_limit", "restart_window"],
+    later: &["on_failure", "restart_limit", "restart_window"],
+};
+
+/// `check` of a resource or a group.
+pub const CHECK: Section = Section {
+    title: "a check",
+    keys: &[
+        "http",
+        "status",
+        "text",
+        "tcp",
+        "exec",
+        "user",
+        "unit",
+        "interval",
+        "timeout",
+        "failures",
+        "successes",
+        "start_grace",
+    ],
+    later: &[],
 };
 
 /// `[quorum]`
@@ -101,7 +122,7 @@ pub const RESPAWN: Section = Section {
 
 /// Every section below the root.
 pub const SECTIONS: &[&Section] = &[
-    &CLUSTER, &TIMING, &AUTH, &NODE, &LINK, &GROUP, &RESOURCE, &QUORUM, &RESPAWN,
+    &CLUSTER, &TIMING, &AUTH, &NODE, &LINK, &GROUP, &RESOURCE, &CHECK, &QUORUM, &RESPAWN,
 ];
 
 /// A section that has this key, other than `section`; for a key that stands in the wrong place.

@@ -4,6 +4,7 @@ use crate::config::model::{Resource, ResourceKind};
 use crate::ids::GroupName;
 use crate::resource::address::{Addresses, VirtualAddress};
 use crate::resource::agent::{Agent, Agents};
+use crate::resource::check::Checks;
 use crate::resource::mount::Mount;
 use crate::resource::ocf::Ocf;
 use crate::resource::runner::Driver;
@@ -18,6 +19,7 @@ pub(crate) struct GroupDriver {
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) units: Arc<Units>,
     pub(super) agents: Agents,
+    pub(crate) checks: Checks,
 }
 
 /// What a resource is, in the terms of the one who works on it.
@@ -87,15 +89,20 @@ pub(crate) fn target(resource: &Resource) -> Target<'_> {
 
 impl Driver for GroupDriver {
     async fn start(&self, resource: &Resource) -> Result<(), String> {
-        match target(resource) {
+        let result = match target(resource) {
             Target::Address(address) => self.addresses.acquire(&address, &self.group, &resource.id),
             Target::Unit(name) => self.units.start(name).await,
             Target::Mount(mount) => self.units.mount(&mount).await,
             Target::Agent(agent) => self.agents.start(resource, agent).await,
+        };
+        if result.is_ok() {
+            self.checks.begin(resource);
         }
+        result
     }
 
     async fn stop(&self, resource: &Resource) -> Result<(), String> {
+        self.checks.end(resource);
         match target(resource) {
             Target::Address(address) => self.addresses.release(&address),
             Target::Unit(name) => self.units.stop(name).await,
@@ -105,12 +112,13 @@ impl Driver for GroupDriver {
     }
 
     async fn fault(&self, resource: &Resource) -> Option<String> {
-        match target(resource) {
+        let ended = match target(resource) {
             Target::Address(address) => self.addresses.fault(&address),
             Target::Unit(name) => self.units.fault(name).await,
             Target::Mount(mount) => self.units.fault(&mount.unit).await,
             Target::Agent(_) => self.agents.fault(resource),
-        }
+        };
+        ended.or_else(|| self.checks.fault(resource))
     }
 
     fn overdue(&self, resource: &Resource) -> String {

@@ -1,4 +1,4 @@
-//! The hands: addresses, units, mounts, programs, and the runner that starts and stops a group in order.
+//! The hands: addresses, units, mounts, programs, health checks, and the runner that starts and stops a group in order.
 //!
 //! Owns what happens to a group on this node between an order and its outcome. Decides nothing about
 //! where a group runs; that is the core's, which `node` carries in and out. Programs are run by systemd, none is a
@@ -11,6 +11,7 @@ pub mod address;
 mod agent;
 pub mod announce;
 mod bus;
+mod check;
 mod driver;
 pub mod frame;
 pub mod guard;
@@ -33,6 +34,7 @@ use crate::ids::{GroupName, RequestId};
 use address::Addresses;
 use agent::Agents;
 use anyhow::Context;
+use check::Checks;
 use driver::{GroupDriver, Target, target};
 use netlink::Watch;
 use runner::{Goal, Order};
@@ -143,12 +145,19 @@ impl Hands {
         let mut tasks = vec![tokio::spawn(
             Arc::clone(&addresses).keep(notices, events.clone()),
         )];
-        let connection = units.any().then(|| connect(&units));
+        let connection = (units.any() || check::runs_programs(groups)).then(|| connect(&units));
         let mut hands = BTreeMap::new();
         for group in groups {
             let group = Arc::new(group.clone());
+            let checks = Checks::new(
+                Arc::clone(&group),
+                Arc::clone(&units),
+                changes.clone(),
+                events.clone(),
+            );
             let driver = GroupDriver {
                 group: group.name.clone(),
+                checks,
                 addresses: Arc::clone(&addresses),
                 units: Arc::clone(&units),
                 agents: Agents::new(group.name.clone(), Arc::clone(&units)),
@@ -270,5 +279,6 @@ fn unit_names(groups: &[Group]) -> Vec<String> {
             Target::Agent(_) => Some(agent::holder(&group.name, resource)),
             Target::Address(_) => None,
         })
+        .chain(check::unit_names(groups))
         .collect()
 }

@@ -140,6 +140,7 @@ fn group() -> Group {
         kind,
         start_timeout: Duration::from_millis(50),
         stop_timeout: Duration::from_millis(50),
+        checks: Vec::new(),
     };
     let unit = |id: &str| {
         resource(
@@ -163,6 +164,7 @@ fn group() -> Group {
     Group {
         name: GroupName::new("web").unwrap(),
         resources: vec![unit("a"), address("v"), address("w"), unit("b")],
+        checks: Vec::new(),
     }
 }
 

@@ -24,6 +24,8 @@ const ATTEMPTS_MAX: usize = 5;
 const KILL_AFTER: Duration = Duration::from_secs(5);
 /// Most of a program's output that is kept where it is asked for; the rest is read and forgotten.
 const OUTPUT_MAX: usize = 256 * 1024;
+/// `LOG_NOTICE` of syslog(3).
+const LEVEL_NOTICE: i32 = 5;
 /// Exit codes that systemd itself uses for what went wrong before the program ran (systemd.exec(5)).
 const CODE_NOT_EXECUTABLE: i32 = 203;
 const SYSTEMD_CODES: std::ops::RangeInclusive<i32> = 200..=245;
@@ -84,6 +86,8 @@ impl fmt::Display for Exit {
 enum Life {
     /// It ends with the program, and with it everything that the program left running.
     Short,
+    /// The same, and the journal hears of it only what the program writes or what went wrong: it is run all the time.
+    Quiet,
     /// After success it stays, with what the program left running in it, until it is stopped. Needs the lease.
     Long,
 }
@@ -106,6 +110,14 @@ impl Units {
     /// How it ended is not known; words for people.
     pub async fn run(self: &Arc<Self>, program: &Program) -> Result<Exit, String> {
         self.run_unit(program, Life::Short, None).await
+    }
+
+    /// The same for a program that is run again and again: systemd's words on each good run stay out of the journal.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_quietly(self: &Arc<Self>, program: &Program) -> Result<Exit, String> {
+        self.run_unit(program, Life::Quiet, None).await
     }
 
     /// The same, and gives what the program wrote, in place of the journal: the first 256 KiB.
@@ -275,6 +287,11 @@ fn properties(
         ("CollectMode", "inactive-or-failed".into()),
         ("AddRef", true.into()),
     ];
+    if life == Life::Quiet {
+        // systemd tells of a good run at the level info; the program's own words are lifted above it.
+        properties.push(("SyslogLevel", LEVEL_NOTICE.into()));
+        properties.push(("LogLevelMax", LEVEL_NOTICE.into()));
+    }
     if let Some(user) = &program.user {
         properties.push(("User", user.clone().into()));
     }

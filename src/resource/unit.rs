@@ -163,6 +163,16 @@ impl Units {
         Some(state.active)
     }
 
+    /// What a unit does, from the table where it is known there; none while nobody knows.
+    pub(super) async fn known_state(&self, name: &str) -> Option<UnitState> {
+        let known = self.table().state(name).cloned();
+        if known.is_some() {
+            return known;
+        }
+        let link = self.link.borrow().clone()?;
+        self.read(&link, name).await
+    }
+
     /// What a job that takes too long is waiting for.
     pub fn overdue(&self, name: &str) -> String {
         let table = self.table();

@@ -2,6 +2,7 @@
 
 use super::duplicate;
 use super::links::nearest_node;
+use crate::config::health::{CHECKS_MAX, HealthCheck};
 use crate::config::kinds::{RawKind, mount_unit};
 use crate::config::model::{Group, Resource, ResourceKind};
 use crate::config::place::{Found, Origin};
@@ -76,9 +77,11 @@ pub(crate) fn check(raw: &Raw, nodes: &Nodes, problems: &mut Problems) -> Groups
         groups.resources.push(Group {
             name: name.clone(),
             resources: resources(group, &node_addresses, &mut taken, problems),
+            checks: health_checks(&group.checks),
         });
     }
     sizes(raw, problems);
+    check_count(raw, problems);
     groups
 }
 
@@ -280,7 +283,25 @@ fn resource(raw: &RawResource) -> Option<Resource> {
         kind,
         start_timeout: or(&raw.start_timeout, start_timeout),
         stop_timeout: or(&raw.stop_timeout, stop_timeout),
+        checks: health_checks(&raw.checks),
     })
+}
+
+fn health_checks(found: &[Found<HealthCheck>]) -> Vec<HealthCheck> {
+    found.iter().map(|check| check.value.clone()).collect()
+}
+
+/// Each check is work that must never hold up a heartbeat.
+fn check_count(raw: &Raw, problems: &mut Problems) {
+    let mut all = raw.group.iter().flat_map(|group| {
+        let of_resources = group.resources.iter().flat_map(|resource| &resource.checks);
+        of_resources.chain(&group.checks)
+    });
+    if let Some(check) = all.nth(CHECKS_MAX) {
+        let found = format!("more than {CHECKS_MAX} checks in all groups");
+        let expected = format!("at most {CHECKS_MAX}");
+        problems.add(check.at, Wrong::new(found).expected(expected));
+    }
 }
 
 /// A resource that is neither an address nor a unit, and what its identifier is made from.

@@ -14,6 +14,7 @@ fn resource(kind: ResourceKind) -> Resource {
         kind,
         start_timeout: timeout,
         stop_timeout: timeout,
+        checks: Vec::new(),
     }
 }
 
@@ -54,6 +55,7 @@ fn example() -> Config {
                     name: "nginx.service".to_owned(),
                 }),
             ],
+            checks: Vec::new(),
         }],
         respawn: Vec::new(),
     }

@@ -39,6 +39,10 @@ pub struct Options {
     pub policy: &'static str,
     /// Whether the web server is in the group, beside the address.
     pub service: bool,
+    /// More keys of the web server's resource, each after a comma.
+    pub service_keys: String,
+    /// More keys of the group, a line each.
+    pub group_keys: String,
     /// `cluster.auto_failback`.
     pub failback: bool,
     /// The authentication key.
@@ -56,6 +60,8 @@ impl Default for Options {
             initdead: Duration::from_secs(3),
             policy: "auto",
             service: true,
+            service_keys: String::new(),
+            group_keys: String::new(),
             failback: false,
             key: "a key that only the lab knows".to_owned(),
             extra: String::new(),
@@ -104,7 +110,7 @@ impl Options {
             .collect();
         let links: String = (0..2).map(|network| self.link(network)).collect();
         let service = if self.service {
-            format!(", {{ unit = \"{SERVICE}\" }}")
+            format!(", {{ unit = \"{SERVICE}\"{} }}", self.service_keys)
         } else {
             String::new()
         };
@@ -112,7 +118,7 @@ impl Options {
             "[cluster]\nname = \"lab\"\nauto_failback = {}\n\n\
              [timing]\nkeepalive = \"{}ms\"\nwarntime = \"{}ms\"\ndeadtime = \"{}ms\"\ninitdead = \"{}ms\"\n\n\
              [auth]\nkeyfile = \"{}\"\n\n{nodes}\n{links}\n\
-             [[group]]\nname = \"{GROUP}\"\nresources = [{{ vip = \"{ADDRESS}/24\", interface = \"eth0\" }}{service}]\n\n\
+             [[group]]\nname = \"{GROUP}\"\nresources = [{{ vip = \"{ADDRESS}/24\", interface = \"eth0\" }}{service}]\n{}\n\
              [quorum]\npolicy = \"{}\"\n{}",
             self.failback,
             self.keepalive.as_millis(),
@@ -120,6 +126,7 @@ impl Options {
             self.deadtime.as_millis(),
             self.initdead.as_millis(),
             install::KEYS,
+            self.group_keys,
             self.policy,
             self.extra,
         )

@@ -3,6 +3,7 @@
 
 mod boots;
 mod cables;
+mod checks;
 mod deaths;
 mod harness;
 mod hostile;
