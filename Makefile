@@ -13,6 +13,8 @@ INSTALL ?= install
 OUT = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 BASE = $(DESTDIR)$(PREFIX)
 
+.DEFAULT_GOAL = build
+
 include lab.mk
 
 .PHONY: build install
@@ -26,8 +28,10 @@ install:
 	$(INSTALL) -D -m 755 $(OUT)/ha-node $(BASE)/sbin/ha-node
 	$(INSTALL) -D -m 755 $(OUT)/hactl $(BASE)/bin/hactl
 	$(INSTALL) -d -m 755 $(BASE)/lib/systemd/system
-	sed 's|/usr/sbin/|$(PREFIX)/sbin/|' systemd/ha-node.service > $(BASE)/lib/systemd/system/ha-node.service
-	chmod 644 $(BASE)/lib/systemd/system/ha-node.service
+	for unit in ha-node.service ha-node-release.service; do \
+		sed 's|/usr/sbin/|$(PREFIX)/sbin/|' systemd/$$unit > $(BASE)/lib/systemd/system/$$unit && \
+		chmod 644 $(BASE)/lib/systemd/system/$$unit || exit 1; \
+	done
 	$(INSTALL) -D -m 644 systemd/ha-node.sysusers $(BASE)/lib/sysusers.d/ha-node.conf
 	$(INSTALL) -D -m 644 systemd/ha-node.catalog $(BASE)/lib/systemd/catalog/ha-node.catalog
 	$(INSTALL) -D -m 644 dbus-policy/org.linuxha.Cluster.conf $(BASE)/share/dbus-1/system.d/org.linuxha.Cluster.conf

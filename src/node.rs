@@ -9,6 +9,8 @@ mod notify;
 mod packets;
 mod people;
 pub mod release;
+mod restart;
+mod spare;
 mod start;
 
 pub use start::{Options, check, exit_code, run};
@@ -21,6 +23,7 @@ use crate::link::{LinkEvent, Links};
 use crate::process;
 use crate::resource::{Guard, Hands, HandsEvent};
 use crate::state::State;
+use crate::tenure::Keeper;
 use crate::wire::codec::SenderFacts;
 use crate::wire::keys::Keys;
 use crate::wire::status::{Refusal, Status};
@@ -42,6 +45,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// What is due may wait this long for a turn that comes anyway.
 const HOUSEKEEPING_SLACK: Duration = Duration::from_millis(500);
+
+/// Longest wait for systemd's word on why the daemon shall stop, in which no heartbeat is sent.
+const RESTART_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How much longer a stop under way may take, told again and again while it goes on.
 const STOP_EXTENSION: Duration = Duration::from_secs(30);
@@ -76,6 +82,7 @@ struct Node {
     /// Answers that must not be given before what they rest on is stored.
     held_back: Vec<(RequestId, Result<(), Refusal>)>,
     alarm: Alarm,
+    tenure: Keeper,
     /// How often systemd's watchdog is fed at least.
     watchdog: Option<Duration>,
     fed: Instant,
@@ -92,11 +99,7 @@ impl Node {
             let due = self.next_due();
             let turn = tokio::select! {
                 biased;
-                Some(()) = stop.recv(), if !self.stopping => {
-                    self.stopping = true;
-                    self.people.notifier.stopping();
-                    self.turn(Input::Shutdown)
-                }
+                Some(()) = stop.recv(), if !self.stopping => self.handle_stop().await,
                 event = self.link_events.recv() => {
                     let event = event.ok_or_else(|| anyhow::anyhow!("the links have ended; restarting is the remedy"))?;
                     self.handle_link_events(event)
@@ -118,10 +121,27 @@ impl Node {
         }
     }
 
+    /// A daemon that is only restarted leaves its groups running for the next one.
+    async fn handle_stop(&mut self) -> Turn {
+        self.stopping = true;
+        self.people.notifier.stopping();
+        let patience = RESTART_PATIENCE.min(self.config.settings.deadtime / 4);
+        let asked = tokio::time::timeout(patience, restart::is_under_way());
+        let restarts = asked.await.unwrap_or(false);
+        self.turn(if restarts {
+            Input::Restart
+        } else {
+            Input::Shutdown
+        })
+    }
+
     /// One turn of the core, with everything that it asks for.
     fn turn(&mut self, input: Input) -> Turn {
         let outputs = self.core.handle(process::boottime_now(), input);
         self.guard.set(self.core.lease());
+        // Before anything is taken.
+        self.tenure
+            .note_held(self.core.holdings(), &self.config.groups);
         let mut turn = Turn::Again;
         for output in outputs {
             if let Output::Exit = output {
@@ -174,6 +194,7 @@ impl Node {
         };
         let packet = crate::wire::codec::encode(status, &self.keys, &facts);
         self.links.send(&packet);
+        self.tenure.note_sent(self.core.tenure(), status);
     }
 
     /// A new generation is on disk before anything is said under it; the rest may take its time, since a slow disk

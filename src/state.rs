@@ -72,7 +72,19 @@ impl Lock {
     /// # Errors
     /// Another process holds it, or the directory cannot be written.
     pub fn take(directory: &Path) -> Result<Self, LockError> {
-        let path = directory.join("lock");
+        Self::take_file(directory, "lock")
+    }
+
+    /// Takes the lock of whoever releases what a dead daemon has left: a new daemon waits for it.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub fn take_for_release(directory: &Path) -> Result<Self, LockError> {
+        Self::take_file(directory, "release.lock")
+    }
+
+    fn take_file(directory: &Path, name: &str) -> Result<Self, LockError> {
+        let path = directory.join(name);
         let unavailable = |error| LockError::Unavailable(failed("lock", &path)(error));
         DirBuilder::new()
             .recursive(true)

@@ -22,6 +22,7 @@ pub const DIRECTORY: &str = "/run/ha-node";
 
 const HELD: &str = "held.json";
 const TENURE: &str = "tenure.json";
+const WAITED_FOR: &str = "waited-for.json";
 
 /// Version of both formats; another one is not read.
 const FORMAT: u32 = 1;
@@ -194,9 +195,22 @@ impl Left {
     }
 }
 
+/// Notes that a timer is set for the end of this tenure.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn note_waited_for(directory: &Path, until: Lease) -> io::Result<()> {
+    replace(directory, WAITED_FOR, &until)
+}
+
+/// Whether a timer is set for it already.
+pub fn is_waited_for(directory: &Path, until: Lease) -> bool {
+    read::<Lease>(directory, WAITED_FOR) == Some(until)
+}
+
 /// Forgets all that was left: it is given up.
 pub fn clear(directory: &Path) {
-    for name in [HELD, TENURE] {
+    for name in [HELD, TENURE, WAITED_FOR] {
         let path = directory.join(name);
         match fs::remove_file(&path) {
             Ok(()) => {}

@@ -64,9 +64,11 @@ impl Reckless {
                     order: self.order(),
                 }]
             }
-            Input::Group { .. } | Input::Tick | Input::Message { .. } | Input::Shutdown => {
-                Vec::new()
-            }
+            Input::Group { .. }
+            | Input::Tick
+            | Input::Message { .. }
+            | Input::Shutdown
+            | Input::Restart => Vec::new(),
             Input::Request { id, .. } => vec![Output::Reply { id, result: Ok(()) }],
         }
     }
@@ -203,7 +205,11 @@ impl Mind for Chatty {
                 peer: status.node.clone(),
                 phase: status.phase,
             }),
-            Input::Tick | Input::Group { .. } | Input::Request { .. } | Input::Shutdown => None,
+            Input::Tick
+            | Input::Group { .. }
+            | Input::Request { .. }
+            | Input::Shutdown
+            | Input::Restart => None,
         };
         self.0
             .handle(now, input)

@@ -514,7 +514,7 @@ fn an_impure_part_is_found() {
     );
     assert_found(
         "src/wire/keys.rs",
-        &["use std::fs::File;", "use serde::Serialize;"],
+        &["use std::fs::File;", "use tokio::sync::mpsc;"],
     );
     assert_found("src/sim/clock.rs", &["use std::time::Instant;"]);
 }

@@ -21,6 +21,9 @@ struct Arguments {
     /// Stop everything that a daemon that died has left running on this machine, and exit.
     #[arg(long)]
     release: bool,
+    /// The same, but while no other node may run it, only set a timer for it: what the unit runs after the daemon.
+    #[arg(long, conflicts_with_all = ["check", "release"], hide = true)]
+    after_exit: bool,
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,8 @@ fn main() -> ExitCode {
         node::check(&options)
     } else if arguments.release {
         node::release::release(&options)
+    } else if arguments.after_exit {
+        node::release::after_exit(&options)
     } else {
         node::run(&options)
     };

@@ -288,12 +288,7 @@ impl Core {
                 if !matches!(activity, Activity::Stopping { .. }) {
                     self.count_failure(name, resource.clone(), reason.clone());
                 }
-                self.set_activity(name, Activity::Blocked);
-                self.event(Event::GroupBlocked {
-                    group: name.clone(),
-                    resource,
-                    reason,
-                });
+                self.on_blocked(name, resource, reason);
             }
             // What a driver says beside these has been overtaken by a later order.
             (
@@ -305,6 +300,15 @@ impl Core {
                 | GroupOutcome::Failed { .. },
             ) => {}
         }
+    }
+
+    fn on_blocked(&mut self, name: &GroupName, resource: String, reason: String) {
+        self.set_activity(name, Activity::Blocked);
+        self.event(Event::GroupBlocked {
+            group: name.clone(),
+            resource,
+            reason,
+        });
     }
 
     fn set_activity(&mut self, name: &GroupName, activity: Activity) {

@@ -89,6 +89,13 @@ pub enum Event {
         /// Whose.
         peer: NodeName,
     },
+    /// A peer's daemon is being restarted and leaves its groups running.
+    PeerReturning {
+        /// Which one.
+        peer: NodeName,
+    },
+    /// This daemon is being restarted and leaves its groups running.
+    RestartStarted,
     /// A peer runs with a generation of ours that is newer than this life: our state was lost or copied.
     GenerationStale {
         /// Who remembers it.

@@ -36,6 +36,8 @@ pub enum Input {
     },
     /// The daemon was asked to stop (SIGTERM): hand over, then leave.
     Shutdown,
+    /// The same, but it is started again at once: what runs goes on.
+    Restart,
 }
 
 /// How an order about a group ended, or what became of a group by itself.

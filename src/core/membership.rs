@@ -150,6 +150,9 @@ impl Core {
 
     /// What a verified message says that concerns us beyond its sender's own state.
     fn note_words(&mut self, name: &NodeName, status: &Status) {
+        if status.returning {
+            self.event(Event::PeerReturning { peer: name.clone() });
+        }
         if let Some(term) = &status.term {
             self.term_seen = self.term_seen.max(term.number);
         }

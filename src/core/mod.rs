@@ -197,6 +197,10 @@ impl Core {
             } => self.handle_outcome(&group, order, outcome),
             Input::Request { id, request } => self.handle_request(id, request),
             Input::Shutdown => self.handle_shutdown(),
+            Input::Restart => {
+                self.handle_restart();
+                return std::mem::take(&mut self.outputs);
+            }
         }
         if outcome {
             self.notice_absence(before);

@@ -60,6 +60,7 @@ impl Core {
             term: self.term.clone(),
             floor: self.floor.clone(),
             electable: self.could_be_elected(),
+            returning: false,
             voting: self.voting(),
             report: self.report(),
             plan: self
@@ -124,6 +125,21 @@ impl Core {
             });
             self.event(Event::ShutdownStarted);
         }
+    }
+
+    /// The daemon is back in a moment: the others are told, and nothing is given up.
+    pub(super) fn handle_restart(&mut self) {
+        self.event(Event::RestartStarted);
+        self.refuse_all();
+        if !self.settings.standalone() {
+            let status = Status {
+                returning: true,
+                ..self.status()
+            };
+            self.send(status);
+        }
+        self.phase = Phase::Gone;
+        self.outputs.push(Output::Exit);
     }
 
     /// Says the last words once nothing runs here and the others have what this node gave up.
@@ -199,6 +215,7 @@ fn same_words(a: &Status, b: &Status) -> bool {
         term,
         floor,
         electable,
+        returning: _,
         voting,
         report,
         plan,

@@ -174,6 +174,15 @@ fn draft(event: &Event, context: &Context<'_>) -> Draft {
                 format!("Resources being acquired from {peer}. Taking over resource group {group}");
             Draft::new(t::TAKING_OVER, text).peer(peer).group(group)
         }
+        Event::PeerReturning { peer } => {
+            let text =
+                format!("Node {peer} restarts its daemon, back in a moment; its groups go on.");
+            Draft::new(t::NODE_RETURNING, text).peer(peer)
+        }
+        Event::RestartStarted => Draft::new(
+            t::RESTART_STARTED,
+            "Restarting, back in a moment: the groups of this node go on.",
+        ),
         Event::GroupAdopted { group } => {
             let text = format!("Group {group}: goes on here, as the daemon has left it.");
             Draft::new(t::GROUP_ADOPTED, text).group(group)

@@ -62,6 +62,8 @@ table! {
     MOVE_REQUESTED = "move-requested", "0479222b0da640d6b80a15379216c0e8", Notice;
     SHUTDOWN_STARTED = "shutdown-started", "4451310506234c4da21b0662aec01ccd", Notice;
     SHUTDOWN_COMPLETE = "shutdown-complete", "e902ca1768e8465397c6915f12f2c32a", Notice;
+    NODE_RETURNING = "node-returning", "b07fd95bde40466bbf320a61f37e1d0b", Notice;
+    RESTART_STARTED = "restart-started", "27a2e00b65e749cbbf935b68fad32696", Notice;
     GROUP_ADOPTED = "group-adopted", "da896c1ffc4b41a79f4409536d53972f", Notice;
     EVENTS_LOST = "events-lost", "c10159004ee048699ec491bde297bae0", Warning;
 }

@@ -1,51 +1,248 @@
-//! `ha-node --release`: gives up everything that this node may hold, without the daemon.
+//! Gives up what a daemon that has died has left running on this machine, without the daemon.
 //!
-//! The unit runs it after the daemon has ended, however that was: a dead daemon must not leave a machine that goes on
-//! answering for the cluster. After an orderly stop there is nothing left to do, and it does nothing.
+//! The unit runs [`after_exit`] whenever the daemon has ended. While nobody else may run what it held, it is given time to
+//! come back, and a timer of systemd is set for the end of that time. The timer, or a unit that has failed for good,
+//! runs [`release`]: it stops everything by what the daemon wrote down, whatever the configuration says now, and then
+//! tells the peers, who need not wait any longer. After an orderly stop there is nothing to do.
 
+use crate::config::Config;
+use crate::config::model::{Group, Link};
 use crate::core::{GroupOutcome, Lease, Urgency};
-use crate::ids::RequestId;
+use crate::dbus::systemd1::ManagerProxy;
+use crate::ids::{GroupName, RequestId};
+use crate::link::{LinkEvent, Links};
 use crate::node::Options;
+use crate::node::notify::Notifier;
+use crate::node::start::load_key_file;
+use crate::process;
 use crate::resource::{Guard, Hands, HandsEvent};
 use crate::state::{Lock, LockError};
+use crate::tenure::{self, Left};
+use crate::wire::codec::{SenderFacts, encode};
+use crate::wire::keys::Keys;
+use crate::wire::status::{Status, last_words};
 use anyhow::Context as _;
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use zbus::Variant;
+use zbus::proxy::CacheProperties;
 
-/// Stops every group of the configuration on this machine: addresses first, and at once.
+/// The unit that runs [`release`], and the timer that starts it.
+const SERVICE: &str = "ha-node-release.service";
+const TIMER: &str = "ha-node-release.timer";
+
+/// How long a start waits for a release that is under way; a unit that stops slowly may take longer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often the last words are said, since nobody can ask for them again.
+const LAST_WORDS: usize = 3;
+
+/// Longest wait for the links before the last words are said.
+const LINKS_PATIENCE: Duration = Duration::from_millis(300);
+
+/// Longest wait for systemd to set the timer: without one, everything is released at once.
+const TIMER_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How exactly systemd keeps the time; by default it may be a minute late.
+const TIMER_ACCURACY_USEC: u64 = 1000;
+
+/// How much longer a release may take, told while it goes on.
+const EXTENSION: Duration = Duration::from_secs(30);
+
+/// The daemon has ended: gives it time to come back, or releases everything.
 ///
 /// # Errors
-/// The configuration cannot be read, or a group did not stop; the rest was stopped all the same.
-pub fn release(options: &Options) -> anyhow::Result<()> {
-    let config = options.load()?;
-    // A state directory that is out of order must not keep a dead daemon's groups running.
-    let lock = Lock::take(&options.state);
-    if let Err(held @ LockError::Held(_)) = lock {
-        anyhow::bail!("{held}; use `systemctl stop ha-node` to hand its groups over");
+/// As [`release`].
+pub fn after_exit(options: &Options) -> anyhow::Result<()> {
+    let directory = Path::new(tenure::DIRECTORY);
+    let left = Left::load(directory);
+    let until = left.as_ref().map_or(Lease::None, Left::until);
+    let Some(time) = left.as_ref().and_then(time_to_come_back) else {
+        return release(options);
+    };
+    if tenure::is_waited_for(directory, until) {
+        return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot make the event loop")?;
-    runtime.block_on(stop_all(&config))
+    let set = runtime()?.block_on(async {
+        tokio::time::timeout(TIMER_PATIENCE, set_timer(time))
+            .await
+            .unwrap_or_else(|_| anyhow::bail!("systemd does not answer"))
+    });
+    match set {
+        Ok(()) => {
+            if let Err(error) = tenure::note_waited_for(directory, until) {
+                tracing::debug!("not noted that a timer is set: {error}");
+            }
+            tracing::info!(
+                "what the daemon held goes on for {} ms, in which it can come back",
+                time.as_millis()
+            );
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!("cannot set a timer for the release: {error:#}, releasing at once");
+            release(options)
+        }
+    }
 }
 
-async fn stop_all(config: &crate::config::Config) -> anyhow::Result<()> {
+/// How long what was left can go on, with time enough to stop it before anybody else starts it. None if it cannot.
+fn time_to_come_back(left: &Left) -> Option<Duration> {
+    let tenure = left.tenure.as_ref()?;
+    let reserve = tenure.words.deadtime / 4;
+    match tenure.until {
+        Lease::None => None,
+        Lease::Until(end) => {
+            let time = end.since(process::boottime_now()).checked_sub(reserve)?;
+            (!time.is_zero()).then_some(time)
+        }
+        // Nobody else can run it, ever.
+        Lease::Unlimited => Some(Duration::MAX),
+    }
+}
+
+async fn set_timer(time: Duration) -> anyhow::Result<()> {
+    if time == Duration::MAX {
+        return Ok(());
+    }
+    let manager = manager().await?;
+    let usec = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    // One that was set for an earlier death is void.
+    let _ = manager.stop_unit(TIMER, "replace").await;
+    let properties = [
+        (
+            "Description",
+            Variant::from("End of the time in which ha-node can come back"),
+        ),
+        (
+            "TimersMonotonic",
+            Variant::from(vec![("OnActiveSec", usec)]),
+        ),
+        ("AccuracyUSec", Variant::from(TIMER_ACCURACY_USEC)),
+        ("RemainAfterElapse", Variant::from(false)),
+        ("Unit", Variant::from(SERVICE)),
+    ];
+    manager
+        .start_transient_unit(TIMER, "replace", &properties, &[])
+        .await?;
+    Ok(())
+}
+
+async fn manager() -> zbus::Result<ManagerProxy<'static>> {
+    let connection = zbus::connection::Builder::system().build().await?;
+    ManagerProxy::builder(&connection)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await
+}
+
+/// The daemon is back: no timer is needed. One that goes off all the same finds it running and does nothing.
+pub(super) async fn take_back_timer() {
+    let stopped = match manager().await {
+        Ok(manager) => manager.stop_unit(TIMER, "replace").await.map(drop),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = stopped {
+        tracing::debug!("no timer of a release is stopped: {error}");
+    }
+}
+
+/// Stops everything that a dead daemon held, and every group of the configuration: addresses first, and at once. Then
+/// tells the peers.
+///
+/// # Errors
+/// The daemon runs, or a group did not stop; the rest was stopped all the same.
+pub fn release(options: &Options) -> anyhow::Result<()> {
+    // A state directory that is out of order must not keep a dead daemon's groups running.
+    let release_lock = Lock::take_for_release(&options.state);
+    let daemon_lock = Lock::take(&options.state);
+    for lock in [&release_lock, &daemon_lock] {
+        if let Err(held @ LockError::Held(_)) = lock {
+            anyhow::bail!("nothing is released: {held}");
+        }
+    }
+    let left = Left::load(Path::new(tenure::DIRECTORY));
+    let config = match options.load() {
+        Ok(config) => Some(config),
+        Err(error) => {
+            tracing::warn!("{error:#}\nreleasing what the daemon has written down");
+            None
+        }
+    };
+    runtime()?.block_on(async {
+        let failures = stop_all(left.as_ref(), config.as_ref()).await?;
+        if let Some(left) = &left {
+            tell_peers(left, failures.iter().map(|failure| &failure.group)).await;
+        }
+        if failures.is_empty() {
+            tenure::clear(Path::new(tenure::DIRECTORY));
+        }
+        fail(&failures)
+    })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot make the event loop")
+}
+
+/// A group that was not stopped.
+pub(super) struct Failure {
+    group: GroupName,
+    text: String,
+}
+
+/// One error for all.
+pub(super) fn fail(failures: &[Failure]) -> anyhow::Result<()> {
+    let texts: Vec<&str> = failures
+        .iter()
+        .map(|failure| failure.text.as_str())
+        .collect();
+    match texts.as_slice() {
+        [] => Ok(()),
+        several => anyhow::bail!(
+            "{}; stop it by hand before another node takes over",
+            several.join("; ")
+        ),
+    }
+}
+
+/// What was written down, and what the configuration has besides.
+async fn stop_all(left: Option<&Left>, config: Option<&Config>) -> anyhow::Result<Vec<Failure>> {
+    let recorded = left.map(|left| &left.held.groups).into_iter().flatten();
+    let mut groups: Vec<Group> = recorded.map(|held| held.group.clone()).collect();
+    for group in config.map(|config| &config.groups).into_iter().flatten() {
+        if groups.iter().all(|known| known.name != group.name) {
+            groups.push(group.clone());
+        }
+    }
+    let respawns = config.is_some_and(|config| !config.respawn.is_empty());
+    stop_groups(&groups, respawns).await
+}
+
+/// Stops these groups, and respawned programs where there may be some.
+pub(super) async fn stop_groups(groups: &[Group], respawns: bool) -> anyhow::Result<Vec<Failure>> {
     let (sender, mut events) = mpsc::channel(1024);
     let guard = Guard::default();
     guard.set(Lease::None);
-    let mut hands = Hands::start(&config.groups, sender, guard).await?;
+    let mut hands = Hands::start(groups, sender, guard).await?;
     let mut waiting = BTreeSet::new();
-    for group in &config.groups {
+    for group in groups {
         hands.stop_group(&group.name, RequestId(1), Urgency::LeaseLost);
         waiting.insert(group.name.clone());
     }
+    let notifier = Notifier::new();
     let mut failures = Vec::new();
     while !waiting.is_empty() {
-        let event = events
-            .recv()
-            .await
-            .context("the drivers have ended before all groups were stopped")?;
+        notifier.extend_timeout(EXTENSION);
+        let Ok(event) = tokio::time::timeout(EXTENSION / 3, events.recv()).await else {
+            continue;
+        };
+        let event = event.context("the drivers have ended before all groups were stopped")?;
         let HandsEvent::Group { group, outcome, .. } = event else {
             continue;
         };
@@ -55,7 +252,8 @@ async fn stop_all(config: &crate::config::Config) -> anyhow::Result<()> {
             }
             GroupOutcome::StopFailed { resource, reason } => {
                 waiting.remove(&group);
-                failures.push(format!("group {group}: {resource} did not stop: {reason}"));
+                let text = format!("group {group}: {resource} did not stop: {reason}");
+                failures.push(Failure { group, text });
             }
             GroupOutcome::Started
             | GroupOutcome::StartFailed { .. }
@@ -63,16 +261,54 @@ async fn stop_all(config: &crate::config::Config) -> anyhow::Result<()> {
         }
     }
     // A message bus that is away must not keep a machine without such programs from its end.
-    if (hands.needs_systemd() || !config.respawn.is_empty())
+    if (hands.needs_systemd() || respawns)
         && let Err(reason) = hands.stop_respawned().await
     {
-        failures.push(reason);
+        tracing::error!("{reason}");
     }
-    match failures.as_slice() {
-        [] => Ok(()),
-        several => anyhow::bail!(
-            "{}; stop it by hand before another node takes over",
-            several.join("; ")
-        ),
+    Ok(failures)
+}
+
+/// Says for the dead daemon that it is gone, so that the others need not wait for deadtime.
+async fn tell_peers(left: &Left, unreleased: impl Iterator<Item = &GroupName>) {
+    let Some(tenure) = &left.tenure else { return };
+    if left.held.links.is_empty() {
+        return;
+    }
+    let keys = match left.held.keyfile.as_deref().map(load_key_file) {
+        Some(Ok(keys)) => keys,
+        Some(Err(error)) => {
+            tracing::warn!("the others are not told, they wait for deadtime: {error:#}");
+            return;
+        }
+        None => return,
+    };
+    let unreleased: BTreeSet<GroupName> = unreleased.cloned().collect();
+    let words = last_words(Status::clone(&tenure.words), &unreleased);
+    say(&left.held.links, &keys, words).await;
+}
+
+async fn say(links: &[Link], keys: &Keys, mut words: Status) {
+    let (sender, mut events) = mpsc::channel(64);
+    let ports = Links::start(links, sender);
+    let mut silent: BTreeSet<usize> = (0..links.len()).collect();
+    let deadline = tokio::time::Instant::now() + LINKS_PATIENCE;
+    while !silent.is_empty() {
+        match tokio::time::timeout_at(deadline, events.recv()).await {
+            Ok(Some(LinkEvent::State { link, .. })) => {
+                silent.remove(&usize::from(link.0));
+            }
+            Ok(Some(LinkEvent::Received { .. })) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    let facts = SenderFacts {
+        timestamp_unix_secs: process::unix_now_secs(),
+        loadavg: &process::loadavg(),
+        ttl: 2,
+    };
+    for _ in 0..LAST_WORDS {
+        ports.send(&encode(&words, keys, &facts));
+        words.sequence = words.sequence.next();
     }
 }

@@ -1,17 +1,19 @@
 //! From the command line to the running loop: configuration, keys, state, drivers, in this order.
 
 use crate::config::{self, Config, ConfigErrors, interfaces, keyfile};
-use crate::core::{Core, Policy};
-use crate::dbus::Bus;
+use crate::core::{Core, Inheritance, Policy};
+use crate::dbus::{Bus, BusCommand, Snapshot};
 use crate::ids::{GroupName, NodeName, RequestId};
 use crate::link::Links;
 use crate::node::Node;
 use crate::node::alarm::Alarm;
 use crate::node::packets::Reception;
 use crate::node::people::People;
+use crate::node::{release, spare};
 use crate::process;
 use crate::resource::{Guard, Hands};
-use crate::state::{Lock, State};
+use crate::state::{Lock, LockError, State};
+use crate::tenure::{self, Keeper, Left};
 use crate::wire::PACKET_SENT_MAX;
 use crate::wire::keys::Keys;
 use crate::wire::size::packet_length_max;
@@ -32,6 +34,9 @@ const QUEUE_MAX: usize = 1024;
 
 /// Shortest limit that is asked of systemd's watchdog: below it, a busy disk alone could end a healthy daemon.
 const WATCHDOG_MIN: Duration = Duration::from_millis(500);
+
+/// Pause between two looks whether a release has ended.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Longest wait for the bus before the daemon says that it is ready; a bus takes some 10 ms.
 const BUS_PATIENCE: Duration = Duration::from_millis(500);
@@ -114,9 +119,14 @@ fn check_length(config: &Config) -> anyhow::Result<()> {
 /// # Errors
 /// The file is missing, unsafe or wrong.
 pub(crate) fn load_keys(config: &Config) -> anyhow::Result<Keys> {
-    let Some(path) = &config.keyfile else {
-        return Ok(Keys::default());
-    };
+    match &config.keyfile {
+        Some(path) => load_key_file(path),
+        None => Ok(Keys::default()),
+    }
+}
+
+/// Reads a key file.
+pub(super) fn load_key_file(path: &Path) -> anyhow::Result<Keys> {
     let text = keyfile::read(path)?;
     let keys = Keys::parse(text.expose_secret())
         .map_err(|error| Refused(format!("{}:{error}", path.display())))?;
@@ -170,7 +180,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<()> {
-    let _lock = Lock::take(&options.state)?;
+    let _lock = take_lock(options).await?;
     let (state, persistent, warnings) = State::open(&options.state, process::unix_now_secs())?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -185,9 +195,11 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     let _kept = link_sender.clone();
     let links = Links::start(&config.links, link_sender);
     let deadtime = config.settings.deadtime;
-    let core = Core::new(
+    let inheritance = take_over_what_is_left(&config).await;
+    let core = Core::heir(
         config.settings.clone(),
         persistent.clone(),
+        inheritance,
         process::boottime_now(),
     );
     let reception = Reception::default();
@@ -196,12 +208,8 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         generation: persistent.generation,
     });
     tell_protection(&config, &mut people);
-    let (command_sender, commands) = mpsc::channel(QUEUE_MAX);
     let snapshot = people.snapshot(&core, &config, &links, &reception);
-    let bus = Bus::start(snapshot, command_sender);
-    // Who waits for the start of the unit may ask at once; a bus that is away is not waited for.
-    let patience = BUS_PATIENCE.min(deadtime / 4);
-    let _ = tokio::time::timeout(patience, bus.served()).await;
+    let (bus, commands) = start_bus(snapshot, deadtime).await;
     people.serve(bus);
     let mut node = Node {
         core,
@@ -226,11 +234,64 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         fed: process::boottime_now(),
         kept_house: process::boottime_now(),
         stopping: false,
+        tenure: Keeper::new(
+            Path::new(tenure::DIRECTORY),
+            config.links.clone(),
+            config.keyfile.clone(),
+        ),
         config,
     };
+    tokio::spawn(release::take_back_timer());
+    spare::keep(&options.state);
     node.hands.respawn(&node.config.respawn);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     node.run_loop(stop).await
+}
+
+/// Who waits for the start of the unit may ask at once; a bus that is away is not waited for.
+async fn start_bus(snapshot: Snapshot, deadtime: Duration) -> (Bus, mpsc::Receiver<BusCommand>) {
+    let (sender, commands) = mpsc::channel(QUEUE_MAX);
+    let bus = Bus::start(snapshot, sender);
+    let patience = BUS_PATIENCE.min(deadtime / 4);
+    let _ = tokio::time::timeout(patience, bus.served()).await;
+    (bus, commands)
+}
+
+/// Waits for a release that is under way, then takes the lock of the one daemon.
+async fn take_lock(options: &Options) -> anyhow::Result<Lock> {
+    let end = tokio::time::Instant::now() + release::PATIENCE;
+    loop {
+        match Lock::take_for_release(&options.state) {
+            Err(LockError::Held(_)) if tokio::time::Instant::now() < end => {
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            Err(held @ LockError::Held(_)) => {
+                return Err(held)
+                    .context("what an earlier daemon has left is still being released");
+            }
+            // Kept until the other lock is taken, lest a release begins in between.
+            taken => {
+                let lock = Lock::take(&options.state)?;
+                drop(taken);
+                return Ok(lock);
+            }
+        }
+    }
+}
+
+/// What this daemon can go on with; all else that an earlier one has left is stopped before this one begins.
+async fn take_over_what_is_left(config: &Config) -> Inheritance {
+    let Some(left) = Left::load(Path::new(tenure::DIRECTORY)) else {
+        return Inheritance::default();
+    };
+    let (inheritance, rest) = left.inheritance(&config.groups, process::boottime_now());
+    if !rest.is_empty() {
+        let stopped = release::stop_groups(&rest, false).await;
+        if let Err(error) = stopped.and_then(|failures| release::fail(&failures)) {
+            tracing::error!("what an earlier daemon has left: {error:#}");
+        }
+    }
+    inheritance
 }
 
 /// Real time and locked memory keep heartbeats punctual on a busy machine; without them the daemon still runs.

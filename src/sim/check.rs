@@ -211,6 +211,8 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         | Event::QuorumGained
         // Where a person asks, a node takes what one that is down had; unasked, the start itself is noticed.
         | Event::TakingOver { .. }
+        | Event::PeerReturning { .. }
+        | Event::RestartStarted
         | Event::GroupAdopted { .. }
         | Event::GroupStarting { .. }
         | Event::GroupStarted { .. }

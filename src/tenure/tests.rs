@@ -27,6 +27,7 @@ fn words() -> Status {
         term: None,
         floor: None,
         electable: true,
+        returning: false,
         voting: true,
         report: Report::default(),
         plan: None,

@@ -9,7 +9,7 @@
 //! | `ha_v` | version of this format; others than [`VERSION`] are refused |
 //! | `ha_cluster`, `ha_config` | cluster name; digest of the shared configuration |
 //! | `ha_term`, `ha_floor` | `NUMBER:LEADER:GENERATION` each |
-//! | `ha_flags` | of `voting electable standby leaving` |
+//! | `ha_flags` | of `voting electable returning standby leaving` |
 //! | `ha_heard` | `NODE:GENERATION:SEQUENCE[:p]` … |
 //! | `ha_report` | plan version that the report is made under |
 //! | `ha_groups`, `ha_dead`, `ha_blocked` | `GROUP:STATE[:FAILURES[:p]]` …; `NODE:GENERATION[:h]` …; `GROUP:NODE` … |
@@ -103,6 +103,7 @@ fn push_status(message: &mut Message, status: &Status) {
     let flags = report::Flags {
         voting: status.voting,
         electable: status.electable,
+        returning: status.returning,
         standby: status.report.standby,
         leaving: status.report.leaving,
     };
@@ -203,6 +204,7 @@ fn parse_status(fields: &Fields<'_>) -> Result<Status, Reject> {
         floor: floor.or_else(|| term.clone()),
         term,
         electable: flags.electable,
+        returning: flags.returning,
         voting: flags.voting,
         report: parse_report(fields, flags)?,
         plan: parse_plan(fields)?,

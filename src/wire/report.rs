@@ -155,6 +155,7 @@ pub(super) fn parse_blocked(text: Option<&str>) -> Result<BTreeSet<(GroupName, N
 pub(super) struct Flags {
     pub(super) voting: bool,
     pub(super) electable: bool,
+    pub(super) returning: bool,
     pub(super) standby: bool,
     pub(super) leaving: bool,
 }
@@ -163,6 +164,7 @@ pub(super) fn flags_text(flags: Flags) -> Option<String> {
     let words = [
         (flags.voting, "voting"),
         (flags.electable, "electable"),
+        (flags.returning, "returning"),
         (flags.standby, "standby"),
         (flags.leaving, "leaving"),
     ];
@@ -180,6 +182,7 @@ pub(super) fn parse_flags(text: Option<&str>) -> Result<Flags, Reject> {
         let flag = match word {
             "voting" => &mut flags.voting,
             "electable" => &mut flags.electable,
+            "returning" => &mut flags.returning,
             "standby" => &mut flags.standby,
             "leaving" => &mut flags.leaving,
             // What a flag means may bind others, so one that is not understood cannot be passed over.

@@ -46,6 +46,7 @@ pub fn packet_length_max(
             generation: Generation(u64::MAX),
         }),
         electable: true,
+        returning: true,
         voting: true,
         report: largest_report(node, nodes, groups),
         plan: Some(largest_plan(node, longest_group, nodes, groups)),

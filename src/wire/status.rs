@@ -32,6 +32,8 @@ pub struct Status {
     pub floor: Option<Term>,
     /// Whether the sender is in contact with enough voters to lead.
     pub electable: bool,
+    /// Whether the sender's daemon is being restarted and leaves its groups running.
+    pub returning: bool,
     /// Whether the sender's vote counts: false while it may have forgotten promises of an earlier life.
     pub voting: bool,
     /// What the sender runs, made under `term` and `report.version`.
@@ -73,6 +75,7 @@ pub fn last_words(newest: Status, unreleased: &BTreeSet<GroupName>) -> Status {
         heard: heard.collect(),
         voting: false,
         electable: false,
+        returning: false,
         report: Report {
             version: newest.report.version,
             groups: unreleased

@@ -173,7 +173,7 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
     let said = (
         btree_map(node(), heard(), 0..6),
         terms(),
-        any::<(bool, bool)>(),
+        any::<(bool, bool, bool)>(),
         report(),
         option::of(plan()),
         option::of(request()),
@@ -181,7 +181,15 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
     );
     (sender, said).prop_map(|(sender, said)| {
         let (cluster, node, generation, sequence, phase, deadtime) = sender;
-        let (heard, (term, floor), (electable, voting), report, plan, request, config_hash) = said;
+        let (
+            heard,
+            (term, floor),
+            (electable, returning, voting),
+            report,
+            plan,
+            request,
+            config_hash,
+        ) = said;
         Status {
             cluster: ClusterName::new(&cluster).unwrap(),
             node,
@@ -193,6 +201,7 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
             term,
             floor,
             electable,
+            returning,
             voting,
             report,
             plan,
@@ -236,6 +245,7 @@ pub(crate) fn example() -> Status {
             generation,
         }),
         electable: true,
+        returning: true,
         voting: true,
         report: Report {
             version: PlanVersion(2),

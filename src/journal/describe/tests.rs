@@ -77,6 +77,8 @@ fn all_events() -> Vec<Event> {
             peer: peer.clone(),
             group: group.clone(),
         },
+        Event::PeerReturning { peer: peer.clone() },
+        Event::RestartStarted,
         Event::GroupAdopted {
             group: group.clone(),
         },

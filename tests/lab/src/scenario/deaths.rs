@@ -1,6 +1,6 @@
 //! Nodes and daemons that die, and come back.
 
-use crate::cluster::{Cluster, PATIENCE, Seen};
+use crate::cluster::{Cluster, PATIENCE, SERVICE, Seen};
 use crate::machine::Machine;
 use crate::{clock, install};
 use anyhow::{Context, Result};
@@ -44,17 +44,28 @@ pub fn come_back(cluster: &Cluster, dead: &Machine) -> Result<Seen<Machine>> {
     })
 }
 
-/// Ends the owner's daemon alone with SIGKILL; systemd starts it again.
+/// What a daemon's death is compared by: the life of the service that it had started.
 ///
 /// # Errors
-/// The daemon does not come back, or the cluster does not form again.
-pub fn kill_daemon(cluster: &Cluster) -> Result<Seen<Machine>> {
+/// The machine is off.
+pub fn invocation(node: &Machine) -> Result<String> {
+    node.systemctl(&["show", "--property=InvocationID", "--value", SERVICE])
+}
+
+/// Does something to the owner's daemon that ends it; the daemon comes back and the cluster with it.
+///
+/// # Errors
+/// It does not come back, or the cluster does not form again.
+pub fn end_daemon(
+    cluster: &Cluster,
+    how: impl FnOnce(&Machine, u32) -> Result<()>,
+) -> Result<Seen<Machine>> {
     let victim = cluster.owner()?;
     let before = victim
         .main_pid(install::UNIT)?
-        .context("no daemon to kill")?;
+        .context("no daemon to end")?;
     cluster.watch(|| {
-        victim.kill(before, "KILL")?;
+        how(&victim, before)?;
         clock::wait_for("the daemon to be started again", PATIENCE, || {
             let now = victim.main_pid(install::UNIT)?;
             Ok(now.filter(|pid| *pid != before))
@@ -64,15 +75,16 @@ pub fn kill_daemon(cluster: &Cluster) -> Result<Seen<Machine>> {
     })
 }
 
-/// The same, where systemd may not start it again: the unit's stop commands must release everything.
+/// Does something to the owner, then ends its daemon with SIGKILL; it cannot come back.
 ///
 /// # Errors
 /// No other node takes over.
-pub fn kill_daemon_for_good(cluster: &Cluster) -> Result<Seen<Taken>> {
+pub fn end_daemon_for_good(
+    cluster: &Cluster,
+    before: impl FnOnce(&Machine) -> Result<()>,
+) -> Result<Seen<Taken>> {
     let dead = cluster.owner()?;
-    let drop_in = format!("/etc/systemd/system/{}.d/no-restart.conf", install::UNIT);
-    dead.write(&drop_in, "[Service]\nRestart=no\n", 0o644)?;
-    dead.systemctl(&["daemon-reload"])?;
+    before(&dead)?;
     let pid = dead.main_pid(install::UNIT)?.context("no daemon to kill")?;
     cluster.watch(|| {
         let at = clock::now();
@@ -84,5 +96,25 @@ pub fn kill_daemon_for_good(cluster: &Cluster) -> Result<Seen<Taken>> {
             .collect();
         let by = cluster.wait_agreed(&others)?;
         Ok(Taken { dead, by, at })
+    })
+}
+
+/// Ends the owner's daemon alone with SIGKILL; systemd starts it again.
+///
+/// # Errors
+/// The daemon does not come back, or the cluster does not form again.
+pub fn kill_daemon(cluster: &Cluster) -> Result<Seen<Machine>> {
+    end_daemon(cluster, |victim, pid| victim.kill(pid, "KILL"))
+}
+
+/// The same, where systemd may not start it again: the unit's stop commands must release everything.
+///
+/// # Errors
+/// No other node takes over.
+pub fn kill_daemon_for_good(cluster: &Cluster) -> Result<Seen<Taken>> {
+    end_daemon_for_good(cluster, |dead| {
+        let drop_in = format!("/etc/systemd/system/{}.d/no-restart.conf", install::UNIT);
+        dead.write(&drop_in, "[Service]\nRestart=no\n", 0o644)?;
+        dead.systemctl(&["daemon-reload"]).map(drop)
     })
 }

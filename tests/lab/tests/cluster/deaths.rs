@@ -4,7 +4,7 @@ use crate::with_lab;
 use anyhow::ensure;
 use ha_node_lab::cluster::GROUP;
 use ha_node_lab::scenario::deaths;
-use ha_node_lab::{Cluster, Options};
+use ha_node_lab::{Cluster, Machine, Options, install};
 
 #[test]
 fn a_power_cut_is_survived_and_the_dead_node_comes_back() {
@@ -62,6 +62,73 @@ fn a_killed_daemon_leaves_the_address_on_one_machine() {
         }
         Ok(())
     });
+}
+
+/// Ends the daemon in a way, and demands that nobody but systemd noticed.
+fn nobody_notices(how: impl Fn(&Machine, u32) -> anyhow::Result<()>) {
+    with_lab(|| {
+        let cluster = Cluster::form(Options::two())?;
+        for _ in 0..3 {
+            let owner = cluster.owner()?;
+            let before = deaths::invocation(&owner)?;
+            let seen = deaths::end_daemon(&cluster, &how)?;
+            seen.ensure_single_owner()?;
+            let (owners, text) = (&seen.owners, format!("{:?}", seen.owners));
+            ensure!(owners.absences().is_empty(), "the address stayed: {text}");
+            ensure!(cluster.owner()?.name() == owner.name(), "and its owner");
+            ensure!(
+                deaths::invocation(&owner)? == before,
+                "the service was not restarted"
+            );
+        }
+        let journal = cluster.owner()?.journal_text(install::UNIT);
+        ensure!(journal.contains("Group web: goes on here"), "{journal}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_killed_daemon_that_is_back_in_time_goes_on_with_what_it_ran() {
+    nobody_notices(|owner, pid| owner.kill(pid, "KILL"));
+}
+
+#[test]
+fn a_restarted_daemon_goes_on_with_what_it_ran() {
+    nobody_notices(|owner, _| owner.systemctl(&["restart", install::UNIT]).map(drop));
+}
+
+#[test]
+fn a_daemon_that_hangs_is_ended_and_never_has_a_rival() {
+    with_lab(|| {
+        let cluster = Cluster::form(Options::two())?;
+        deaths::end_daemon(&cluster, |owner, pid| owner.kill(pid, "STOP"))?.ensure_single_owner()
+    });
+}
+
+/// What a dead daemon ran is released by what it wrote down, and the peer need not wait for deadtime.
+fn releases_everything(before: impl FnOnce(&Machine) -> anyhow::Result<()>) {
+    with_lab(|| {
+        let cluster = Cluster::form(Options::two())?;
+        let seen = deaths::end_daemon_for_good(&cluster, before)?;
+        seen.ensure_single_owner()?;
+        let taken = &seen.value;
+        let owner = taken.by.status()?.owner(GROUP);
+        ensure!(owner == taken.by.name(), "{owner} has it");
+        let journal = taken.by.journal_text(install::UNIT);
+        ensure!(!journal.contains("is dead"), "it was told: {journal}");
+        ensure!(!taken.dead.unit_runs("nginx.service"), "nothing runs there");
+        Ok(())
+    });
+}
+
+#[test]
+fn with_a_broken_program_everything_is_released_before_another_takes_over() {
+    releases_everything(|owner| owner.write("/usr/sbin/ha-node", "damaged", 0o755));
+}
+
+#[test]
+fn with_a_broken_configuration_everything_is_released_before_another_takes_over() {
+    releases_everything(|owner| owner.write(install::CONFIG, "[[group", 0o644));
 }
 
 #[test]
