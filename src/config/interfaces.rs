@@ -27,16 +27,14 @@ pub enum Purpose {
 /// The machine's interfaces, sorted.
 ///
 /// # Errors
-/// As reading the directory `/sys/class/net` has them.
+/// What the kernel said.
 pub fn existing() -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir("/sys/class/net")? {
-        let entry = entry?;
-        // Besides interfaces the directory has plain files, such as `bonding_masters`.
-        if !entry.file_type()?.is_file() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
+    // Not from /sys, which can be that of another network namespace.
+    let all = nix::net::if_::if_nameindex()?;
+    let mut names: Vec<String> = all
+        .iter()
+        .map(|interface| interface.name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     Ok(names)
 }

@@ -29,8 +29,7 @@ use tokio::sync::mpsc;
 use zbus::Variant;
 use zbus::proxy::CacheProperties;
 
-/// The unit that runs [`release`], and the timer that starts it.
-const SERVICE: &str = "ha-node-release.service";
+/// The timer that starts `ha-node-release.service`, which runs [`release`]: a timer starts the service of its name.
 const TIMER: &str = "ha-node-release.timer";
 
 /// How long a start waits for a release that is under way; a unit that stops slowly may take longer.
@@ -122,7 +121,6 @@ async fn set_timer(time: Duration) -> anyhow::Result<()> {
         ),
         ("AccuracyUSec", Variant::from(TIMER_ACCURACY_USEC)),
         ("RemainAfterElapse", Variant::from(false)),
-        ("Unit", Variant::from(SERVICE)),
     ];
     manager
         .start_transient_unit(TIMER, "replace", &properties, &[])
