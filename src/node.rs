@@ -29,7 +29,7 @@ use crate::wire::keys::Keys;
 use crate::wire::status::{Refusal, Status};
 use alarm::Alarm;
 use anyhow::Context as _;
-use packets::Reception;
+use packets::{Own, Reception};
 use people::People;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -268,10 +268,11 @@ impl Node {
             LinkEvent::Received {
                 link, from, bytes, ..
             } => {
-                match self
-                    .reception
-                    .open(link, from, &bytes, &self.keys, &self.config)
-                {
+                let own = Own {
+                    config: &self.config,
+                    generation: self.core.generation(),
+                };
+                match self.reception.open(link, from, &bytes, &self.keys, own) {
                     Some(status) => self.turn(Input::Message { link, status }),
                     None => Turn::Again,
                 }

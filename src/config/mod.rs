@@ -1,11 +1,11 @@
 //! The configuration: TOML in, one checked [`Config`] out.
 //!
-//! Owns the path from text to [`Config`]: which files are read ([`layers`]), what may stand in them
-//! ([`schema`], [`decode`]), how they are laid over each other (figment, in [`layers`]), whether it makes
-//! sense together ([`check`]), and how people are told that it does not ([`problem`]). Reads the key file
+//! Owns the path from text to [`Config`]: which files are read (`layers`), what may stand in them
+//! ([`schema`], `decode`), how they are laid over each other (figment, in `layers`), whether it makes
+//! sense together (`check`), and how people are told that it does not (`problem`). Reads the key file
 //! ([`keyfile`]) but leaves its contents to `wire`. Changes nothing on the machine.
 //!
-//! Every value carries its [`place::Origin`] until it was checked, so that each error names file, line and
+//! Every value carries its `place::Origin` until it was checked, so that each error names file, line and
 //! column; one run reports all errors of a phase (decoding, then checking), not just the first.
 
 mod check;

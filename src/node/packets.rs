@@ -29,6 +29,14 @@ struct Tally {
     quiet: u32,
 }
 
+/// What a packet is compared with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own<'a> {
+    pub(super) config: &'a Config,
+    /// This life of the daemon.
+    pub(super) generation: Generation,
+}
+
 impl Reception {
     /// The heartbeat in a datagram, if it is one of another node of this cluster.
     pub(super) fn open(
@@ -37,8 +45,9 @@ impl Reception {
         from: SocketAddr,
         packet: &[u8],
         keys: &Keys,
-        config: &Config,
+        own: Own<'_>,
     ) -> Option<Box<Status>> {
+        let config = own.config;
         let status = match decode(packet, keys) {
             Ok(Received::Status(status)) => status,
             Ok(Received::Foreign(_)) => {
@@ -55,7 +64,14 @@ impl Reception {
             }
         };
         if status.node == *config.local() {
-            // Broadcast and multicast bring back what we sent; anything else under our name is somebody's mistake.
+            // Broadcast and multicast bring back what we sent; a later life under our name is somebody else's.
+            if status.generation > own.generation {
+                self.reject(
+                    link,
+                    from,
+                    "it is under the name of this node: another machine has the same host name, or is a copy",
+                );
+            }
             return None;
         }
         if status.cluster != *config.cluster() {

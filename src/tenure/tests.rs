@@ -89,7 +89,7 @@ fn who_holds_nothing_leaves_nothing() {
     let web = group("web", "a.service");
     keep(
         directory.path(),
-        &[web.clone()],
+        std::slice::from_ref(&web),
         &[(&web, UP)],
         Lease::Unlimited,
     );
@@ -104,7 +104,7 @@ fn damage_and_other_boots_are_not_believed() {
     let web = group("web", "a.service");
     keep(
         directory.path(),
-        &[web.clone()],
+        std::slice::from_ref(&web),
         &[(&web, UP)],
         Lease::Unlimited,
     );

@@ -47,6 +47,8 @@ pub struct Options {
     pub failback: bool,
     /// The authentication key.
     pub key: String,
+    /// Other links than the unicast ones on both networks.
+    pub links: Option<String>,
     /// More TOML, appended.
     pub extra: String,
 }
@@ -64,6 +66,7 @@ impl Default for Options {
             group_keys: String::new(),
             failback: false,
             key: "a key that only the lab knows".to_owned(),
+            links: None,
             extra: String::new(),
         }
     }
@@ -108,7 +111,8 @@ impl Options {
         let nodes: String = names
             .map(|name| format!("[[node]]\nname = \"{name}\"\n"))
             .collect();
-        let links: String = (0..2).map(|network| self.link(network)).collect();
+        let unicast = || (0..2).map(|network| self.link(network)).collect();
+        let links: String = self.links.clone().unwrap_or_else(unicast);
         let service = if self.service {
             format!(", {{ unit = \"{SERVICE}\"{} }}", self.service_keys)
         } else {

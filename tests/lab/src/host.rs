@@ -5,8 +5,9 @@ use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// Each program the lab runs, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 6] = [
+/// Each program that the lab and other tests run, and the Debian package that has it.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("dbus-daemon", "dbus-daemon"),
     ("debootstrap", "debootstrap"),
     ("systemd-nspawn", "systemd-container"),
     ("ip", "iproute2"),

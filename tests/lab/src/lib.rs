@@ -4,7 +4,7 @@
 //! * [`host`] and [`base`]: what the host must have, and the Debian file system that all machines share;
 //! * [`lab`], [`network`], [`machine`], [`cgroup`]: one lab is a set of machines (nspawn containers, each
 //!   with its own file system, cgroup, journal, message bus and cables) and a client that watches them;
-//! * [`unit`], [`install`], [`cluster`]: ha-node in these machines;
+//! * [`mod@unit`], [`install`], [`cluster`]: ha-node in these machines;
 //! * [`probe`], [`capture`], [`meter`]: what a third machine sees, what crosses a cable, what a daemon costs;
 //! * [`scenario`], [`timeline`]: what is done to a cluster, shared by tests, demo and benchmarks.
 //!

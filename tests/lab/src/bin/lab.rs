@@ -17,6 +17,8 @@ struct Arguments {
 enum Action {
     /// Install what is missing on this host and build the machines' file system
     Setup,
+    /// Install the programs that are missing on this host, and no more
+    Programs,
     /// List the labs that run now
     List,
     /// Remove what killed runs left behind
@@ -36,6 +38,7 @@ fn main() -> Result<()> {
             println!("{}", base::ensure()?.display());
             Ok(())
         }
+        Action::Programs => host::ensure_programs(),
         Action::List => {
             for id in lab::living()? {
                 println!("{id}");

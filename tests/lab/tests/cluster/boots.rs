@@ -19,6 +19,30 @@ fn three_nodes_that_start_at_once_run_the_group_once() {
 }
 
 #[test]
+fn machines_that_get_their_power_back_at_once_run_the_group_once() {
+    with_lab(|| {
+        let cluster = Cluster::form(Options::three())?;
+        for node in &cluster.nodes {
+            node.power_cut()?;
+        }
+        let seen = cluster.watch(|| {
+            std::thread::scope(|scope| {
+                let boots: Vec<_> = cluster
+                    .nodes
+                    .iter()
+                    .map(|node| scope.spawn(|| node.power_on()))
+                    .collect();
+                boots
+                    .into_iter()
+                    .try_for_each(|boot| boot.join().unwrap_or_else(|_| anyhow::bail!("panic")))
+            })?;
+            cluster.wait_formed()
+        })?;
+        seen.ensure_single_owner()
+    });
+}
+
+#[test]
 fn a_node_that_starts_long_after_the_other_joins_it() {
     with_lab(|| {
         let (cluster, seen) = boots::one_long_before(Options::two())?;

@@ -94,6 +94,17 @@ fn one_link_of_two_can_be_lost_without_any_effect() {
             seen.owners.last_owner() == Some(seen.value.name()),
             "where it was"
         );
+        let noticed = seen
+            .value
+            .journal("ha-node", Some(seen.span))?
+            .iter()
+            .any(|entry| entry.field("HA_EVENT") == "link-dead");
+        ensure!(noticed, "and yet the loss was told");
+        let outage = seen.address.longest_outage();
+        ensure!(
+            outage < cluster.options.keepalive,
+            "clients noticed nothing: {outage:?}"
+        );
         Ok(())
     });
 }
