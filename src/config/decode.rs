@@ -14,6 +14,7 @@ use crate::config::schema::{
     AUTH, CLUSTER, GROUP, LINK, NODE, QUORUM, RESOURCE, ROOT, Section, TIMING,
 };
 use crate::config::value::{self, describe};
+use crate::config::vip;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
@@ -311,17 +312,16 @@ fn resource(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawResour
         let wrong = Wrong::new("a vip has no interface").expected("interface = \"eth0\"");
         problems.add(table.at, wrong);
     }
-    if let (Some(_), Some((_, at))) = (table.get("unit"), table.get("interface")) {
-        problems.add(
-            at,
-            Wrong::new("interface is only for a vip").hint("remove it"),
-        );
-    }
+    vip::only_for_vip(table, problems);
     let timeout = |v: &DeValue<'_>| value::duration(v, TIMEOUT_MIN..=TIME_MAX);
     Some(RawResource {
         at: table.at,
-        vip: table.read("vip", problems, value::vip),
+        vip: vip::one_or_many(table, "vip", problems, vip::addresses),
         interface: table.read("interface", problems, value::interface),
+        label: table.read("label", problems, vip::label),
+        source: table.read("source", problems, value::boolean),
+        route: vip::routes(table, problems),
+        on_conflict: table.read("on_conflict", problems, vip::on_conflict),
         unit: table.read("unit", problems, value::unit),
         id: table.read("id", problems, value::resource_id),
         start_timeout: table.read("start_timeout", problems, timeout),

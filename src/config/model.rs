@@ -1,5 +1,6 @@
 //! The configuration as the program uses it: complete, checked, nothing optional that has a default.
 
+use crate::config::vip::AddressSet;
 use crate::core::{Policy, Settings};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -144,15 +145,8 @@ pub struct Resource {
 /// What a resource is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResourceKind {
-    /// A virtual address.
-    Address {
-        /// The address.
-        address: IpAddr,
-        /// Prefix length: 1 to 32, or 1 to 128.
-        prefix: u8,
-        /// Interface that carries it.
-        interface: String,
-    },
+    /// Virtual addresses.
+    Address(AddressSet),
     /// A systemd unit, with its suffix.
     Unit {
         /// Its name.

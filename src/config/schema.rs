@@ -75,6 +75,10 @@ pub const RESOURCE: Section = Section {
     keys: &[
         "vip",
         "interface",
+        "label",
+        "source",
+        "route",
+        "on_conflict",
         "unit",
         "id",
         "start_timeout",

@@ -65,7 +65,7 @@ fn summary(config: &Config, warnings: usize) -> String {
 fn missing_interfaces(config: &Config, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let links = config.links.iter().filter_map(|link| link.interface());
     let addresses = resources(config).filter_map(|kind| match kind {
-        ResourceKind::Address { interface, .. } => Some(interface.as_str()),
+        ResourceKind::Address(set) => Some(set.interface.as_str()),
         ResourceKind::Unit { .. } => None,
     });
     let used: BTreeSet<&str> = links.chain(addresses).collect();

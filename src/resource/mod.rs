@@ -9,11 +9,16 @@
 pub mod address;
 pub mod announce;
 mod bus;
+mod carrier;
 mod driver;
 pub mod frame;
 pub mod guard;
+mod held;
 pub mod netlink;
+pub mod probe;
+pub mod route;
 pub mod runner;
+pub mod sentry;
 pub mod unit;
 
 pub use guard::Guard;
@@ -194,8 +199,8 @@ impl Hands {
             return;
         };
         for resource in &hand.group.resources {
-            if let Target::Address(address) = target(&resource.kind)
-                && let Err(reason) = self.addresses.release(&address)
+            if let Target::Addresses(set) = target(&resource.kind)
+                && let Err(reason) = self.addresses.release(set, group, &resource.id)
             {
                 tracing::debug!(%group, reason, "address not released yet, trying again");
             }
@@ -215,7 +220,7 @@ fn unit_names(groups: &[Group]) -> Vec<String> {
         .flat_map(|group| &group.resources)
         .filter_map(|resource| match target(&resource.kind) {
             Target::Unit(name) => Some(name.to_owned()),
-            Target::Address(_) => None,
+            Target::Addresses(_) => None,
         })
         .collect()
 }
