@@ -1,6 +1,7 @@
 //! ha-node on real machines. Each test has a lab of its own; assertions are on behaviour and on double
 //! ownership, never on speed. Without root they say so and pass.
 
+mod addresses;
 mod boots;
 mod cables;
 mod deaths;
