@@ -282,10 +282,10 @@ fn a_group_without_nodes_may_run_on_every_member_in_the_order_of_the_file() {
     let names: Vec<&str> = group.nodes.iter().map(|name| name.as_str()).collect();
     assert_eq!(names, ["zeta", "beta"]);
     assert!(!group.auto_failback);
-    assert!(matches!(
-        config.groups[0].resources[0].kind,
-        ResourceKind::Address { prefix: 64, .. }
-    ));
+    let ResourceKind::Address(set) = &config.groups[0].resources[0].kind else {
+        panic!("an address");
+    };
+    assert_eq!(set.addresses[0].prefix, 64);
 }
 
 #[test]

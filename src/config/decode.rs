@@ -16,6 +16,7 @@ use crate::config::schema::{
     AUTH, CLUSTER, GROUP, LINK, NODE, QUORUM, RESOURCE, RESPAWN, ROOT, Section, TIMING,
 };
 use crate::config::value::{self, describe};
+use crate::config::vip;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
@@ -319,8 +320,12 @@ fn resource(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawResour
     let timeout = |v: &DeValue<'_>| value::duration(v, TIMEOUT_MIN..=TIME_MAX);
     Some(RawResource {
         at: table.at,
-        vip: table.read("vip", problems, value::vip),
+        vip: vip::one_or_many(table, "vip", problems, vip::addresses),
         interface: table.read("interface", problems, value::interface),
+        label: table.read("label", problems, vip::label),
+        source: table.read("source", problems, value::boolean),
+        route: vip::routes(table, problems),
+        on_conflict: table.read("on_conflict", problems, vip::on_conflict),
         unit: table.read("unit", problems, value::unit),
         kind: kinds::kind(table, problems),
         id: table.read("id", problems, value::resource_id),

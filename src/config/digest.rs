@@ -1,7 +1,7 @@
 //! A digest of the part of the configuration that must be the same on all nodes.
 //!
 //! Left out: links (each node may have its own interface names and addresses), the key file's path, and the
-//! interfaces of virtual addresses. The order of files, keys and sections makes no difference.
+//! interfaces and labels of virtual addresses. The order of files, keys and sections makes no difference.
 
 use crate::config::health::{HealthCheck, Probe};
 use crate::config::model::{Group, Resource, ResourceKind};
@@ -80,11 +80,7 @@ impl Hasher {
         self.text(resource.kind.as_str());
         self.text(&resource.id);
         match &resource.kind {
-            ResourceKind::Address {
-                address,
-                prefix,
-                interface: _,
-            } => self.text(&format!("{address}/{prefix}")),
+            ResourceKind::Address(set) => self.text(&set.common()),
             ResourceKind::Unit { name } => self.text(name),
             ResourceKind::Mount {
                 directory,

@@ -14,8 +14,12 @@ use toml::de::DeValue;
 pub(crate) const KINDS: [&str; 5] = ["vip", "unit", "mount", "script", "ocf"];
 
 /// Keys that only some kinds have.
-const KEYS_OF_KINDS: [(&str, &[&str]); 7] = [
+const KEYS_OF_KINDS: [(&str, &[&str]); 11] = [
     ("interface", &["vip"]),
+    ("label", &["vip"]),
+    ("source", &["vip"]),
+    ("route", &["vip"]),
+    ("on_conflict", &["vip"]),
     ("device", &["mount"]),
     ("fstype", &["mount"]),
     ("options", &["mount"]),

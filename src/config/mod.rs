@@ -24,6 +24,7 @@ mod raw;
 mod reader;
 pub mod schema;
 mod value;
+pub mod vip;
 
 pub use interfaces::InterfaceUse;
 pub use model::Config;

@@ -1,6 +1,7 @@
 //! The configuration as the program uses it: complete, checked, nothing optional that has a default.
 
 use crate::config::health::HealthCheck;
+use crate::config::vip::AddressSet;
 use crate::core::{Policy, Settings};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use serde::{Deserialize, Serialize};
@@ -163,15 +164,8 @@ pub struct Resource {
 /// What a resource is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResourceKind {
-    /// A virtual address.
-    Address {
-        /// The address.
-        address: IpAddr,
-        /// Prefix length: 1 to 32, or 1 to 128.
-        prefix: u8,
-        /// Interface that carries it.
-        interface: String,
-    },
+    /// Virtual addresses.
+    Address(AddressSet),
     /// A systemd unit, with its suffix.
     Unit {
         /// Its name.

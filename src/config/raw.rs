@@ -6,6 +6,7 @@
 use crate::config::health::HealthCheck;
 use crate::config::kinds::{RawKind, RawRespawn};
 use crate::config::place::{Found, Origin};
+use crate::config::vip::{AddressRange, OnConflict, Route};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -130,9 +131,17 @@ pub(crate) struct RawGroup {
 pub(crate) struct RawResource {
     pub(crate) at: Origin,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) vip: Option<Found<AddressWithPrefix>>,
+    pub(crate) vip: Option<Found<Vec<Found<AddressRange>>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) interface: Option<Found<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) label: Option<Found<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<Found<bool>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) route: Option<Found<Vec<Found<Route>>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) on_conflict: Option<Found<OnConflict>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unit: Option<Found<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,11 +154,4 @@ pub(crate) struct RawResource {
     pub(crate) stop_timeout: Option<Found<Duration>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) checks: Vec<Found<HealthCheck>>,
-}
-
-/// `ADDRESS/PREFIX`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AddressWithPrefix {
-    pub(crate) address: IpAddr,
-    pub(crate) prefix: u8,
 }

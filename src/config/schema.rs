@@ -68,6 +68,10 @@ pub const RESOURCE: Section = Section {
     keys: &[
         "vip",
         "interface",
+        "label",
+        "source",
+        "route",
+        "on_conflict",
         "unit",
         "mount",
         "device",

@@ -2,7 +2,7 @@
 
 use crate::config::model::is_multicast;
 use crate::config::problem::Wrong;
-use crate::config::raw::{AddressWithPrefix, PolicyChoice};
+use crate::config::raw::PolicyChoice;
 use crate::config::schema::nearest;
 use crate::ids::{NameError, NodeName};
 use std::net::IpAddr;
@@ -109,7 +109,8 @@ pub(crate) fn policy(value: &DeValue<'_>) -> Checked<PolicyChoice> {
     )
 }
 
-fn one_of<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Checked<T> {
+/// One of a few words.
+pub(crate) fn one_of<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Checked<T> {
     let list: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
     let expected = list.join(" or ");
     let text = text(value, &expected)?;
@@ -174,7 +175,8 @@ pub(crate) fn host_address(value: &DeValue<'_>) -> Checked<IpAddr> {
     }
 }
 
-fn is_host(address: IpAddr) -> bool {
+/// Whether one host can have the address.
+pub(crate) fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || broadcast)
 }
@@ -187,34 +189,6 @@ pub(crate) fn multicast_group(value: &DeValue<'_>) -> Checked<IpAddr> {
         .ok()
         .filter(|address| is_multicast(*address))
         .ok_or_else(|| Wrong::new(quoted(text)).expected(expected))
-}
-
-/// `vip`: an address with its prefix length.
-pub(crate) fn vip(value: &DeValue<'_>) -> Checked<AddressWithPrefix> {
-    let expected = "ADDRESS/PREFIX, as \"192.168.0.100/24\" or \"2001:db8::100/64\"";
-    let text = text(value, expected)?;
-    let wrong = || Wrong::new(quoted(text)).expected(expected);
-    let Some((address, prefix)) = text.split_once('/') else {
-        return Err(match text.parse::<IpAddr>() {
-            Ok(_) => wrong().hint("add the prefix length of the network"),
-            Err(_) => wrong(),
-        });
-    };
-    let address: IpAddr = address.parse().map_err(|_| wrong())?;
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix
-        .parse()
-        .ok()
-        .filter(|prefix| (1..=bits).contains(prefix))
-        .ok_or_else(|| {
-            Wrong::new(format!("the prefix length in {}", quoted(text)))
-                .expected(format!("a whole number from 1 to {bits}"))
-        })?;
-    if is_host(address) {
-        Ok(AddressWithPrefix { address, prefix })
-    } else {
-        Err(Wrong::new(format!("{address} is no address of a single host")).expected(expected))
-    }
 }
 
 /// Kinds of units that can be started and stopped by a job.
@@ -434,7 +408,7 @@ mod tests {
         #[test]
         fn no_text_panics_a_value_parser(text in "\\PC*") {
             let value = DeValue::String(text.as_str().into());
-            let _ = (vip(&value), unit(&value), host_address(&value), interface(&value));
+            let _ = (unit(&value), host_address(&value), interface(&value));
             let _ = duration(&value, Duration::ZERO..=Duration::MAX);
         }
     }

@@ -4,8 +4,12 @@
 
 use crate::resource::frame::{self, Mac};
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, bind, send, socket};
+use nix::sys::socket::sockopt::SndBufForce;
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, bind, send, setsockopt, socket,
+};
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use std::io;
 use std::net::IpAddr;
@@ -24,6 +28,10 @@ const REPEATS: [Duration; 4] = [
 
 /// Then one each minute, for caches that were filled by somebody else meanwhile.
 const REFRESH: Duration = Duration::from_secs(60);
+
+/// Room for the announcements of a whole resource at once: two frames for each of its addresses, and a
+/// probe, at less than a KiB each of what the kernel counts.
+const SEND_BUFFER: usize = 4 << 20;
 
 /// The Ethernet hardware type (`ARPHRD_ETHER`); others have no such neighbours.
 const HARDWARE_ETHERNET: u16 = 1;
@@ -73,7 +81,8 @@ impl Schedule {
 /// Sends announcements. One packet socket per interface, opened at its first use.
 #[derive(Debug, Default)]
 pub struct Announcer {
-    doors: BTreeMap<u32, Door>,
+    /// None for an interface that is not Ethernet.
+    doors: BTreeMap<u32, Option<Door>>,
 }
 
 /// A way out to one interface. The socket has protocol 0, so that it receives nothing.
@@ -90,22 +99,33 @@ impl Announcer {
     /// What the kernel said; the interface is looked up anew at the next call. An interface that is
     /// not Ethernet has no neighbours to tell, which is success.
     pub fn announce(&mut self, index: u32, address: IpAddr, both_forms: bool) -> io::Result<()> {
+        self.send(index, |mac| frame::announcement(address, mac, both_forms))
+            .map(drop)
+    }
+
+    /// Asks whether somebody has `address` already. False where there are no neighbours to ask.
+    ///
+    /// # Errors
+    /// As [`Self::announce`].
+    pub fn probe(&mut self, index: u32, address: IpAddr) -> io::Result<bool> {
+        self.send(index, |mac| vec![frame::probe(address, mac)])
+    }
+
+    fn send(&mut self, index: u32, frames: impl FnOnce(Mac) -> Vec<Vec<u8>>) -> io::Result<bool> {
         let door = match self.doors.entry(index) {
             Entry::Occupied(door) => door.into_mut(),
-            Entry::Vacant(vacant) => match open(index)? {
-                Some(door) => vacant.insert(door),
-                None => return Ok(()),
-            },
+            Entry::Vacant(vacant) => vacant.insert(open(index)?),
         };
-        let result = frame::announcement(address, door.mac, both_forms)
-            .iter()
-            .try_for_each(|bytes| {
-                send(door.socket.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT).map(drop)
-            });
+        let Some(door) = door else {
+            return Ok(false);
+        };
+        let result = frames(door.mac).iter().try_for_each(|bytes| {
+            send(door.socket.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT).map(drop)
+        });
         if result.is_err() {
             self.doors.remove(&index);
         }
-        result.map_err(io::Error::from)
+        result.map(|()| true).map_err(io::Error::from)
     }
 
     /// Forgets what is known of an interface: it has gone, or has another hardware address.
@@ -128,6 +148,8 @@ fn open(index: u32) -> io::Result<Option<Door>> {
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         None,
     )?;
+    // Without the privilege for it the usual size has to do, and repeats make up for what did not fit.
+    let _ = setsockopt(&socket, SndBufForce, &SEND_BUFFER);
     bind(socket.as_raw_fd(), &link)?;
     Ok(Some(Door { socket, mac }))
 }
@@ -139,6 +161,13 @@ fn link_address(index: u32) -> io::Result<Option<LinkAddr>> {
     Ok(getifaddrs()?
         .filter_map(|interface| interface.address?.as_link_addr().copied())
         .find(|link| link.ifindex() == index))
+}
+
+/// The hardware addresses of this machine, whose claims are our own.
+pub(super) fn own_macs() -> io::Result<BTreeSet<Mac>> {
+    Ok(getifaddrs()?
+        .filter_map(|interface| interface.address?.as_link_addr()?.addr())
+        .collect())
 }
 
 #[cfg(test)]

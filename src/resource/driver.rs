@@ -1,8 +1,9 @@
 //! The real driver of a group: addresses by `address`, units by `unit`, mounts by `mount`, programs by `agent`.
 
 use crate::config::model::{Resource, ResourceKind};
+use crate::config::vip::AddressSet;
 use crate::ids::GroupName;
-use crate::resource::address::{Addresses, VirtualAddress};
+use crate::resource::address::Addresses;
 use crate::resource::agent::{Agent, Agents};
 use crate::resource::check::Checks;
 use crate::resource::mount::Mount;
@@ -24,8 +25,8 @@ pub(crate) struct GroupDriver {
 
 /// What a resource is, in the terms of the one who works on it.
 pub(crate) enum Target<'a> {
-    /// An address.
-    Address(VirtualAddress),
+    /// Addresses that come and go together.
+    Addresses(&'a AddressSet),
     /// A unit, by its name.
     Unit(&'a str),
     /// A file system.
@@ -37,15 +38,7 @@ pub(crate) enum Target<'a> {
 /// What a resource is.
 pub(crate) fn target(resource: &Resource) -> Target<'_> {
     match &resource.kind {
-        ResourceKind::Address {
-            address,
-            prefix,
-            interface,
-        } => Target::Address(VirtualAddress {
-            address: *address,
-            prefix: *prefix,
-            interface: interface.clone(),
-        }),
+        ResourceKind::Address(set) => Target::Addresses(set),
         ResourceKind::Unit { name } => Target::Unit(name),
         ResourceKind::Mount {
             directory: _,
@@ -89,8 +82,9 @@ pub(crate) fn target(resource: &Resource) -> Target<'_> {
 
 impl Driver for GroupDriver {
     async fn start(&self, resource: &Resource) -> Result<(), String> {
+        let id = &resource.id;
         let result = match target(resource) {
-            Target::Address(address) => self.addresses.acquire(&address, &self.group, &resource.id),
+            Target::Addresses(set) => self.addresses.acquire(set, &self.group, id).await,
             Target::Unit(name) => self.units.start(name).await,
             Target::Mount(mount) => self.units.mount(&mount).await,
             Target::Agent(agent) => self.agents.start(resource, agent).await,
@@ -104,7 +98,7 @@ impl Driver for GroupDriver {
     async fn stop(&self, resource: &Resource) -> Result<(), String> {
         self.checks.end(resource);
         match target(resource) {
-            Target::Address(address) => self.addresses.release(&address),
+            Target::Addresses(set) => self.addresses.release(set, &self.group, &resource.id),
             Target::Unit(name) => self.units.stop(name).await,
             Target::Mount(mount) => self.units.stop(&mount.unit).await,
             Target::Agent(agent) => self.agents.stop(resource, agent).await,
@@ -113,7 +107,7 @@ impl Driver for GroupDriver {
 
     async fn fault(&self, resource: &Resource) -> Option<String> {
         let ended = match target(resource) {
-            Target::Address(address) => self.addresses.fault(&address),
+            Target::Addresses(_) => self.addresses.fault(&self.group, &resource.id),
             Target::Unit(name) => self.units.fault(name).await,
             Target::Mount(mount) => self.units.fault(&mount.unit).await,
             Target::Agent(_) => self.agents.fault(resource),
@@ -123,7 +117,7 @@ impl Driver for GroupDriver {
 
     fn overdue(&self, resource: &Resource) -> String {
         match target(resource) {
-            Target::Address(_) => "the kernel did not answer".to_owned(),
+            Target::Addresses(_) => "the kernel did not answer".to_owned(),
             Target::Unit(name) => self.units.overdue(name),
             Target::Mount(mount) => self.units.overdue(&mount.unit),
             Target::Agent(_) => self.agents.overdue(resource),

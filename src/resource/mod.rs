@@ -11,18 +11,23 @@ pub mod address;
 mod agent;
 pub mod announce;
 mod bus;
+mod carrier;
 mod check;
 mod driver;
 pub mod frame;
 pub mod guard;
+mod held;
 mod metadata;
 mod monitor;
 pub mod mount;
 pub mod netlink;
 mod ocf;
+pub mod probe;
 mod respawn;
+pub mod route;
 pub mod runner;
 mod script;
+pub mod sentry;
 pub mod transient;
 pub mod unit;
 
@@ -244,8 +249,8 @@ impl Hands {
             return;
         };
         for resource in &hand.group.resources {
-            if let Target::Address(address) = target(resource)
-                && let Err(reason) = self.addresses.release(&address)
+            if let Target::Addresses(set) = target(resource)
+                && let Err(reason) = self.addresses.release(set, group, &resource.id)
             {
                 tracing::debug!(%group, reason, "address not released yet, trying again");
             }
@@ -277,7 +282,7 @@ fn unit_names(groups: &[Group]) -> Vec<String> {
             Target::Unit(name) => Some(name.to_owned()),
             Target::Mount(mount) => Some(mount.unit),
             Target::Agent(_) => Some(agent::holder(&group.name, resource)),
-            Target::Address(_) => None,
+            Target::Addresses(_) => None,
         })
         .chain(check::unit_names(groups))
         .collect()

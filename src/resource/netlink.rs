@@ -47,6 +47,27 @@ pub struct InterfaceAddress {
     pub prefix: u8,
 }
 
+/// How an address is added.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HowToAdd<'a> {
+    /// Another address of the interface has a route to the subnet already, and this one needs to bring
+    /// none: outgoing connections would take it as their source.
+    pub covered: bool,
+    /// The machine may choose it as the source of its connections all the same.
+    pub source: bool,
+    /// The label of an IPv4 address.
+    pub label: Option<&'a str>,
+}
+
+/// What an interface can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkState {
+    /// Somebody has set it up.
+    pub up: bool,
+    /// It is up and has a carrier.
+    pub carrier: bool,
+}
+
 /// What the kernel tells unasked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
@@ -97,27 +118,30 @@ impl Netlink {
         })
     }
 
-    /// Adds an address. `covered`: another address of the interface already has a route to its subnet,
-    /// and this one shall bring none, lest outgoing connections take it as their source.
+    /// Adds an address.
     ///
     /// # Errors
     /// `EEXIST` if it is there, `ENODEV` without the interface, else what the kernel said.
-    pub fn add(&mut self, address: InterfaceAddress, covered: bool) -> io::Result<()> {
+    pub fn add(&mut self, address: InterfaceAddress, how: HowToAdd<'_>) -> io::Result<()> {
         let mut message = address_message(address);
         message.header.scope = AddressScope::Universe;
         let mut flags = AddressFlags::empty();
-        if covered {
+        if how.covered && !how.source {
             flags |= AddressFlags::Noprefixroute;
         }
         if address.address.is_ipv6() {
             flags |= AddressFlags::Nodad;
             // Deprecated from the start: answers, but is never chosen as the source of a connection.
             let mut lifetime = CacheInfo::default();
-            lifetime.ifa_preferred = 0;
+            lifetime.ifa_preferred = if how.source { u32::MAX } else { 0 };
             lifetime.ifa_valid = u32::MAX;
             message
                 .attributes
                 .push(AddressAttribute::CacheInfo(lifetime));
+        } else if let Some(label) = how.label {
+            message
+                .attributes
+                .push(AddressAttribute::Label(label.to_owned()));
         }
         message.attributes.push(AddressAttribute::Flags(flags));
         let request = RouteNetlinkMessage::NewAddress(message);
@@ -153,7 +177,28 @@ impl Netlink {
             .collect())
     }
 
-    fn request(
+    /// What an interface can do now; none if there is no such interface.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn link(&mut self, index: u32) -> io::Result<Option<LinkState>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let request = RouteNetlinkMessage::GetLink(message);
+        let answers = match self.request(request, NLM_F_ACK) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            answers => answers?,
+        };
+        Ok(answers.iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(LinkState {
+                up: link.header.flags.contains(LinkFlags::Up),
+                carrier: has_carrier(link),
+            }),
+            _ => None,
+        }))
+    }
+
+    pub(super) fn request(
         &mut self,
         request: RouteNetlinkMessage,
         flags: u16,
@@ -348,11 +393,13 @@ fn link_notice(link: &LinkMessage) -> Option<Notice> {
     Some(Notice::Link {
         index: link.header.index,
         name,
-        carrier: link
-            .header
-            .flags
-            .contains(LinkFlags::Up | LinkFlags::LowerUp),
+        carrier: has_carrier(link),
     })
+}
+
+fn has_carrier(link: &LinkMessage) -> bool {
+    let flags = link.header.flags;
+    flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
 }
 
 #[cfg(test)]

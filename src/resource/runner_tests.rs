@@ -1,6 +1,7 @@
 //! The runner against a driver that keeps a diary.
 
 use super::*;
+use crate::config::vip::{AddressSet, AddressWithPrefix};
 use crate::ids::GroupName;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -152,13 +153,13 @@ fn group() -> Group {
     };
     let address = |id: &str| {
         let address = "192.0.2.1".parse().unwrap();
+        let vip = AddressWithPrefix {
+            address,
+            prefix: 24,
+        };
         resource(
             id,
-            ResourceKind::Address {
-                address,
-                prefix: 24,
-                interface: "eth0".to_owned(),
-            },
+            ResourceKind::Address(AddressSet::new(vec![vip], "eth0")),
         )
     };
     Group {

@@ -1,5 +1,6 @@
 //! `[[group]]`: names, who may run them, and that no address or unit belongs to two of them.
 
+use super::addresses;
 use super::duplicate;
 use super::links::nearest_node;
 use crate::config::health::{CHECKS_MAX, HealthCheck};
@@ -211,19 +212,7 @@ fn once_only(
     taken: &mut Taken,
     problems: &mut Problems,
 ) {
-    if let Some(vip) = &raw.vip {
-        let address = vip.value.address;
-        if let Some(link) = node_addresses.get(&address) {
-            let wrong = Wrong::new(format!("vip {address} is a node's own address on a link"))
-                .expected("an address that no machine has by itself")
-                .hint(format!("the link is at {}", problems.place(*link)));
-            problems.add(vip.at, wrong);
-        }
-        match taken.addresses.get(&address) {
-            Some(first) => duplicate(problems, &format!("vip {address}"), vip.at, *first),
-            None => drop(taken.addresses.insert(address, vip.at)),
-        }
-    }
+    addresses::once_only(raw, node_addresses, &mut taken.addresses, problems);
     if let Some(unit) = &raw.unit {
         match taken.units.get(&unit.value) {
             Some(first) => duplicate(problems, &format!("unit {:?}", unit.value), unit.at, *first),
@@ -247,18 +236,14 @@ fn once_only(
 
 fn resource(raw: &RawResource) -> Option<Resource> {
     let (kind, argument, start_timeout, stop_timeout) = if let Some(vip) = &raw.vip {
-        let kind = ResourceKind::Address {
-            address: vip.value.address,
-            prefix: vip.value.prefix,
-            interface: raw.interface.as_ref()?.value.clone(),
-        };
-        let argument = vip.value.address.to_string();
-        (kind, argument, ADDRESS_TIMEOUT, ADDRESS_TIMEOUT)
+        let kind = ResourceKind::Address(addresses::set(raw)?);
+        let first = vip.value.first()?.value;
+        (kind, first.to_string(), ADDRESS_TIMEOUT, ADDRESS_TIMEOUT)
     } else if let Some(kind) = &raw.kind {
         let (kind, argument) = other_kind(kind, raw);
         let timeout = match kind {
             ResourceKind::Ocf { .. } => AGENT_TIMEOUT_MAX,
-            ResourceKind::Address { .. }
+            ResourceKind::Address(_)
             | ResourceKind::Unit { .. }
             | ResourceKind::Mount { .. }
             | ResourceKind::Script { .. } => UNIT_START_TIMEOUT,

@@ -2,6 +2,7 @@
 //!
 //! Each file judges one subject and reports all that it finds there; the result is used only if none did.
 
+mod addresses;
 mod groups;
 mod links;
 mod nodes;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::model::{Group, Link, PORT_DEFAULT, Resource, Transport};
+use crate::config::vip::{AddressSet, AddressWithPrefix};
 use crate::core::{NodeSettings, Policy, Settings};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use std::collections::BTreeMap;
@@ -21,11 +22,11 @@ fn resource(kind: ResourceKind) -> Resource {
 fn example() -> Config {
     let node = NodeName::new("alpha").unwrap();
     let timing = Duration::from_secs(1);
-    let address = ResourceKind::Address {
+    let vip = AddressWithPrefix {
         address: [10, 0, 0, 1].into(),
         prefix: 24,
-        interface: "eth0".to_owned(),
     };
+    let address = ResourceKind::Address(AddressSet::new(vec![vip], "eth0"));
     Config {
         settings: Settings {
             cluster: ClusterName::new("prod").unwrap(),

@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 
+mod addresses;
 mod boots;
 mod cables;
 mod checks;
