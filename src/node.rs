@@ -49,6 +49,9 @@ const HOUSEKEEPING_SLACK: Duration = Duration::from_millis(500);
 /// Longest wait for systemd's word on why the daemon shall stop, in which no heartbeat is sent.
 const RESTART_PATIENCE: Duration = Duration::from_millis(300);
 
+/// Pause between two attempts to write what journald has no room for.
+const JOURNAL_PAUSE: Duration = Duration::from_millis(20);
+
 /// How much longer a stop under way may take, told again and again while it goes on.
 const STOP_EXTENSION: Duration = Duration::from_secs(30);
 
@@ -87,6 +90,8 @@ struct Node {
     watchdog: Option<Duration>,
     fed: Instant,
     kept_house: Instant,
+    /// When journald is offered again what it had no room for.
+    journal_due: Option<Instant>,
     stopping: bool,
 }
 
@@ -343,6 +348,7 @@ impl Node {
             .next_deadline()
             .into_iter()
             .chain(watchdog)
+            .chain(self.journal_due)
             .fold(house, Instant::min)
     }
 
@@ -356,6 +362,8 @@ impl Node {
             self.fed = now;
             self.people.notifier.watchdog();
         }
+        let waits = self.people.drain_journal();
+        self.journal_due = waits.then(|| now + JOURNAL_PAUSE);
         if now.since(self.kept_house) >= HOUSEKEEPING {
             self.kept_house = now;
             self.keep_house();

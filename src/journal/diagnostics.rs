@@ -1,12 +1,13 @@
 //! The daemon's own diagnostics (`tracing`) on the same way to the journal as events.
 //!
-//! Not tracing-journald: its socket blocks the caller for as long as journald stands still. A diagnostic
-//! that journald does not take at once is dropped; events are the ones that matter.
+//! Not tracing-journald: its socket blocks the caller for as long as journald stands still. What journald does not
+//! take at once waits for [`drain`], as events do.
 
 use crate::journal::IDENTIFIER;
-use crate::journal::native::{JournalSocket, SOCKET, encode};
+use crate::journal::native::{Backlog, JournalSocket, SOCKET, encode};
 use std::fmt::{self, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -25,12 +26,33 @@ pub fn init() {
     let stderr = journal
         .is_none()
         .then(|| text::layer().with_writer(std::io::stderr).without_time());
+    let layer = journal.map(JournalLayer::new);
+    if let Some(layer) = &layer {
+        let _ = WAITING.set(Arc::clone(&layer.journal));
+    }
     // A second call changes nothing, which suits tests.
     let _ = tracing_subscriber::registry()
         .with(filter())
-        .with(journal.map(JournalLayer::new))
+        .with(layer)
         .with(stderr)
         .try_init();
+}
+
+/// What waits for journald in this process.
+static WAITING: OnceLock<Arc<Mutex<Backlog>>> = OnceLock::new();
+
+/// Tries to write what waits; whether something still does.
+pub fn drain() -> bool {
+    WAITING.get().is_some_and(|journal| {
+        let mut journal = lock(journal);
+        journal.drain();
+        journal.waits()
+    })
+}
+
+/// A panic elsewhere cannot leave a list of whole entries half changed.
+fn lock(journal: &Mutex<Backlog>) -> MutexGuard<'_, Backlog> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether standard error is the journal: a run from a shell shows its log there instead.
@@ -43,12 +65,14 @@ pub(crate) fn journal_is_ours() -> bool {
 
 /// Writes diagnostics as journal entries.
 struct JournalLayer {
-    journal: JournalSocket,
+    journal: Arc<Mutex<Backlog>>,
 }
 
 impl JournalLayer {
     fn new(journal: JournalSocket) -> Self {
-        Self { journal }
+        Self {
+            journal: Arc::new(Mutex::new(Backlog::new(journal))),
+        }
     }
 }
 
@@ -57,17 +81,27 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
         let mut message = Message::default();
         event.record(&mut message);
         let metadata = event.metadata();
-        let entry = encode([
-            (
-                "MESSAGE",
-                format!("{}{}", message.text, message.values).as_str(),
-            ),
-            ("PRIORITY", priority(*metadata.level())),
-            ("SYSLOG_IDENTIFIER", IDENTIFIER),
-            ("CODE_MODULE", metadata.target()),
-        ]);
-        let _ = self.journal.send(&entry);
+        let text = format!("{}{}", message.text, message.values);
+        let mut journal = lock(&self.journal);
+        if !journal.has_room() {
+            return;
+        }
+        if let Some(lost) = journal.take_lost() {
+            let text = format!("{lost} lines could not be written to the journal");
+            journal.push(entry(&text, Level::WARN, metadata.target()));
+        }
+        journal.push(entry(&text, *metadata.level(), metadata.target()));
+        journal.drain();
     }
+}
+
+fn entry(text: &str, level: Level, module: &str) -> Vec<u8> {
+    encode([
+        ("MESSAGE", text),
+        ("PRIORITY", priority(level)),
+        ("SYSLOG_IDENTIFIER", IDENTIFIER),
+        ("CODE_MODULE", module),
+    ])
 }
 
 /// The text of a diagnostic, then its values.
@@ -118,5 +152,28 @@ mod tests {
             entry.starts_with("MESSAGE=connected tries=3\nPRIORITY=6\nSYSLOG_IDENTIFIER=ha-node\n"),
             "{entry}"
         );
+    }
+
+    #[test]
+    fn what_a_busy_journal_does_not_take_waits_and_what_finds_no_room_is_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        journal.set_nonblocking(true).unwrap();
+        let layer = JournalLayer::new(JournalSocket::open(&path).unwrap());
+        let waiting = Arc::clone(&layer.journal);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        let read = || std::iter::from_fn(|| journal.recv(&mut [0; 1024]).ok()).count();
+        tracing::subscriber::with_default(subscriber, || {
+            (0..3000).for_each(|number| tracing::info!(number, "told"));
+        });
+        assert!(lock(&waiting).waits());
+        let mut received = 0;
+        while lock(&waiting).waits() {
+            lock(&waiting).drain();
+            received += read();
+        }
+        let lost = lock(&waiting).take_lost();
+        assert_eq!(lost, Some(3000 - received as u64));
     }
 }

@@ -1,7 +1,7 @@
 //! journald's native protocol: an entry is one datagram of `FIELD=value` lines.
 //!
 //! The socket never blocks. Entries that journald does not take now wait, up to a bound, for the next call
-//! of [`EventWriter::drain`]; what finds no room is counted, and told once there is room again.
+//! of [`Backlog::drain`]; what finds no room is counted, and told once there is room again.
 
 use crate::journal::describe::describe_lost;
 use crate::journal::{IDENTIFIER, Record};
@@ -83,12 +83,67 @@ impl JournalSocket {
     }
 }
 
+/// Entries on their way to journald, in order, without ever waiting.
+#[derive(Debug)]
+pub struct Backlog {
+    journal: JournalSocket,
+    entries: VecDeque<Vec<u8>>,
+    lost: u64,
+}
+
+impl Backlog {
+    /// Nothing waits.
+    pub fn new(journal: JournalSocket) -> Self {
+        Self {
+            journal,
+            entries: VecDeque::new(),
+            lost: 0,
+        }
+    }
+
+    /// Whether another entry finds room; counts one as lost if not.
+    pub fn has_room(&mut self) -> bool {
+        let room = self.entries.len() < BACKLOG_MAX;
+        self.lost = self.lost.saturating_add(u64::from(!room));
+        room
+    }
+
+    /// How many were lost, if that can be told now in an entry of its own.
+    pub fn take_lost(&mut self) -> Option<u64> {
+        let tells = self.lost > 0 && self.entries.len() + 1 < BACKLOG_MAX;
+        tells.then(|| std::mem::take(&mut self.lost))
+    }
+
+    /// Writes an entry after all that came before it.
+    pub fn push(&mut self, entry: Vec<u8>) {
+        self.entries.push_back(entry);
+    }
+
+    /// Tries to write what waits; call it again while [`Self::waits`].
+    pub fn drain(&mut self) {
+        while let Some(entry) = self.entries.front() {
+            match self.journal.send(entry) {
+                Ok(()) => drop(self.entries.pop_front()),
+                Err(error) if is_temporary(&error) => return,
+                // This entry will never be taken; the others may be.
+                Err(_) => {
+                    self.entries.pop_front();
+                    self.lost = self.lost.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// Whether something waits for journald.
+    pub fn waits(&self) -> bool {
+        !self.entries.is_empty()
+    }
+}
+
 /// Writes events, in order, without ever waiting.
 #[derive(Debug)]
 pub struct EventWriter {
-    journal: Option<JournalSocket>,
-    backlog: VecDeque<Vec<u8>>,
-    lost: u64,
+    journal: Option<Backlog>,
 }
 
 impl EventWriter {
@@ -103,65 +158,48 @@ impl EventWriter {
     /// Writes to this socket, or to standard error.
     pub fn with(journal: Option<JournalSocket>) -> Self {
         Self {
-            journal,
-            backlog: VecDeque::new(),
-            lost: 0,
+            journal: journal.map(Backlog::new),
         }
     }
 
     /// Writes an event after all that came before it.
     pub fn write(&mut self, record: &Record) {
-        if self.journal.is_none() {
+        let Some(journal) = &mut self.journal else {
             eprintln!("<{}>{}", record.level.priority(), record.text);
             return;
-        }
-        if self.backlog.len() >= BACKLOG_MAX {
-            self.lost = self.lost.saturating_add(1);
+        };
+        if !journal.has_room() {
             return;
         }
-        self.tell_lost(record);
-        self.backlog.push_back(encode_record(record));
-        self.drain();
+        if let Some(lost) = journal.take_lost() {
+            journal.push(encode_record(&lost_record(lost, record)));
+        }
+        journal.push(encode_record(record));
+        journal.drain();
     }
 
     /// Tries to write what waits; call it again while [`Self::waits`].
     pub fn drain(&mut self) {
-        let Some(journal) = &self.journal else { return };
-        while let Some(entry) = self.backlog.front() {
-            match journal.send(entry) {
-                Ok(()) => drop(self.backlog.pop_front()),
-                Err(error) if is_temporary(&error) => return,
-                // This entry will never be taken; the others may be.
-                Err(_) => {
-                    self.backlog.pop_front();
-                    self.lost = self.lost.saturating_add(1);
-                }
-            }
-        }
+        self.journal.iter_mut().for_each(Backlog::drain);
     }
 
-    /// Whether something waits for journald: call [`Self::drain`] within a second.
+    /// Whether something waits for journald: call [`Self::drain`] soon.
     pub fn waits(&self) -> bool {
-        !self.backlog.is_empty()
+        self.journal.as_ref().is_some_and(Backlog::waits)
     }
 
     /// How many events were lost since that was last told.
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.journal.as_ref().map_or(0, |journal| journal.lost)
     }
+}
 
-    fn tell_lost(&mut self, next: &Record) {
-        if self.lost == 0 || self.backlog.len() + 1 >= BACKLOG_MAX {
-            return;
-        }
-        let identity: Vec<_> = (next.fields.iter())
-            .filter(|(name, _)| matches!(*name, "HA_CLUSTER" | "HA_NODE"))
-            .cloned()
-            .collect();
-        let record = describe_lost(self.lost, &identity, next.usec);
-        self.backlog.push_back(encode_record(&record));
-        self.lost = 0;
-    }
+fn lost_record(lost: u64, next: &Record) -> Record {
+    let identity: Vec<_> = (next.fields.iter())
+        .filter(|(name, _)| matches!(*name, "HA_CLUSTER" | "HA_NODE"))
+        .cloned()
+        .collect();
+    describe_lost(lost, &identity, next.usec)
 }
 
 impl Default for EventWriter {

@@ -7,7 +7,7 @@ use crate::core::view::{GroupCondition, NodeState, Protection, View};
 use crate::dbus::{Bus, ClockOffset, LinkSnapshot, ResourceSnapshot, Snapshot};
 use crate::ids::{GroupName, LinkId, NodeName};
 use crate::journal::native::EventWriter;
-use crate::journal::{Context, describe};
+use crate::journal::{Context, describe, diagnostics};
 use crate::link::Links;
 use crate::node::notify::Notifier;
 use crate::node::packets::Reception;
@@ -163,9 +163,15 @@ impl People {
         }
     }
 
+    /// Writes what journald had no room for; whether something still waits.
+    pub(super) fn drain_journal(&mut self) -> bool {
+        self.writer.drain();
+        let diagnostics_wait = diagnostics::drain();
+        self.writer.waits() || diagnostics_wait
+    }
+
     /// Once a second: what has no event of its own.
     pub(super) fn keep_house(&mut self) {
-        self.writer.drain();
         self.clock = self.clock.refreshed(process::boottime_now(), realtime());
         self.loadavg = process::loadavg();
     }

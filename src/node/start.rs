@@ -233,6 +233,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         watchdog: start_watchdog(deadtime),
         fed: process::boottime_now(),
         kept_house: process::boottime_now(),
+        journal_due: None,
         stopping: false,
         tenure: Keeper::new(
             Path::new(tenure::DIRECTORY),

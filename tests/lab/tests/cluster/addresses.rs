@@ -313,7 +313,11 @@ fn a_route_moves_with_its_address() {
         to.hactl(&["move", "routed", to.name()])?;
         ensure!(routes(to)?.contains(expected), "{}", routes(to)?);
         ensure!(routes(from)?.is_empty(), "{}", routes(from)?);
-        to.systemctl(&["kill", "-s", "KILL", install::UNIT])?;
+        // One that came back would go on with them.
+        let drop_in = format!("/etc/systemd/system/{}.d/no-restart.conf", install::UNIT);
+        to.write(&drop_in, "[Service]\nRestart=no\n", 0o644)?;
+        to.systemctl(&["daemon-reload"])?;
+        to.systemctl(&["kill", "-s", "KILL", "--kill-who=main", install::UNIT])?;
         let gone = || Ok(routes(to)?.is_empty().then_some(()));
         clock::wait_for("a dead daemon's routes to go", PATIENCE, gone)?;
         wait_group(&cluster, from, GROUP, "started")
