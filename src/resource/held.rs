@@ -20,7 +20,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// So many times within [`RESTORE_WINDOW`] an address is put back; then somebody else insists, and it failed.
-const RESTORES_MAX: usize = 10;
+/// One `ip addr flush` alone removes ten times what comes back meanwhile.
+const RESTORES_MAX: usize = 50;
 const RESTORE_WINDOW: Duration = Duration::from_secs(10);
 
 /// A claim of somebody else is told and answered once in so long (RFC 5227, `DEFEND_INTERVAL`).
