@@ -147,6 +147,9 @@ impl Node {
         // Before anything is taken.
         self.tenure
             .note_held(self.core.holdings(), &self.config.groups);
+        if self.config.settings.standalone() {
+            self.tenure.note_unlimited();
+        }
         let mut turn = Turn::Again;
         for output in outputs {
             if let Output::Exit = output {

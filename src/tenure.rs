@@ -59,8 +59,8 @@ pub struct Tenure {
     boot: String,
     /// Up to when nobody else runs what is held.
     pub until: Lease,
-    /// The newest heartbeat.
-    pub words: Box<Status>,
+    /// The newest heartbeat; none in a cluster of one.
+    pub words: Option<Box<Status>>,
 }
 
 /// Both together, as a dead daemon has left them.
@@ -80,6 +80,8 @@ pub struct Keeper {
     links: Vec<Link>,
     keyfile: Option<PathBuf>,
     written: Option<BTreeMap<GroupName, Holding>>,
+    /// It is noted that nobody else ever runs anything.
+    unlimited: bool,
     /// The files cannot be written; told once.
     failed: bool,
 }
@@ -93,6 +95,7 @@ impl Keeper {
             links,
             keyfile,
             written: None,
+            unlimited: false,
             failed: false,
         }
     }
@@ -116,8 +119,19 @@ impl Keeper {
             links: self.links.clone(),
             keyfile: self.keyfile.clone(),
         };
-        self.write(HELD, &record);
-        self.written = Some(held);
+        if self.write(HELD, &record) {
+            self.written = Some(held);
+        } else {
+            // What was held before must not be taken for what is held now.
+            let _ = fs::remove_file(self.directory.join(TENURE));
+        }
+    }
+
+    /// Notes that nobody else will ever run what is held: this is a cluster of one.
+    pub fn note_unlimited(&mut self) {
+        if !self.unlimited {
+            self.unlimited = self.note_tenure(Lease::Unlimited, None);
+        }
     }
 
     /// Notes that a heartbeat was sent, as long as anything is held.
@@ -128,17 +142,22 @@ impl Keeper {
         let mut words = Box::new(words.clone());
         words.plan = None;
         words.request = None;
+        self.note_tenure(until, Some(words));
+    }
+
+    fn note_tenure(&mut self, until: Lease, words: Option<Box<Status>>) -> bool {
         let record = Tenure {
             format: FORMAT,
             boot: self.boot.clone(),
             until,
             words,
         };
-        self.write(TENURE, &record);
+        self.write(TENURE, &record)
     }
 
-    fn write(&mut self, name: &str, record: &impl Serialize) {
-        match replace(&self.directory, name, record) {
+    fn write(&mut self, name: &str, record: &impl Serialize) -> bool {
+        let result = replace(&self.directory, name, record);
+        match &result {
             Ok(()) => self.failed = false,
             Err(_) if self.failed => {}
             Err(error) => {
@@ -150,6 +169,7 @@ impl Keeper {
                 );
             }
         }
+        result.is_ok()
     }
 }
 

@@ -44,6 +44,9 @@ const LINKS_PATIENCE: Duration = Duration::from_millis(300);
 /// Longest wait for systemd to set the timer: without one, everything is released at once.
 const TIMER_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Least time for a release: its program starts within some 50 ms, and addresses go at once.
+const RESERVE_MIN: Duration = Duration::from_millis(250);
+
 /// How exactly systemd keeps the time; by default it may be a minute late.
 const TIMER_ACCURACY_USEC: u64 = 1000;
 
@@ -61,7 +64,7 @@ pub fn after_exit(options: &Options) -> anyhow::Result<()> {
     let Some(time) = left.as_ref().and_then(time_to_come_back) else {
         return release(options);
     };
-    if tenure::is_waited_for(directory, until) {
+    if until == Lease::Unlimited || tenure::is_waited_for(directory, until) {
         return Ok(());
     }
     let set = runtime()?.block_on(async {
@@ -89,12 +92,13 @@ pub fn after_exit(options: &Options) -> anyhow::Result<()> {
 
 /// How long what was left can go on, with time enough to stop it before anybody else starts it. None if it cannot.
 fn time_to_come_back(left: &Left) -> Option<Duration> {
-    let tenure = left.tenure.as_ref()?;
-    let reserve = tenure.words.deadtime / 4;
-    match tenure.until {
+    let words = left.tenure.as_ref()?.words.as_ref();
+    let reserve = words.map_or(Duration::ZERO, |words| words.deadtime / 4);
+    match left.until() {
         Lease::None => None,
         Lease::Until(end) => {
-            let time = end.since(process::boottime_now()).checked_sub(reserve)?;
+            let left = end.since(process::boottime_now());
+            let time = left.checked_sub(reserve.max(RESERVE_MIN))?;
             (!time.is_zero()).then_some(time)
         }
         // Nobody else can run it, ever.
@@ -103,9 +107,6 @@ fn time_to_come_back(left: &Left) -> Option<Duration> {
 }
 
 async fn set_timer(time: Duration) -> anyhow::Result<()> {
-    if time == Duration::MAX {
-        return Ok(());
-    }
     let manager = manager().await?;
     let usec = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     // One that was set for an earlier death is void.
@@ -136,17 +137,6 @@ async fn manager() -> zbus::Result<ManagerProxy<'static>> {
         .await
 }
 
-/// The daemon is back: no timer is needed. One that goes off all the same finds it running and does nothing.
-pub(super) async fn take_back_timer() {
-    let stopped = match manager().await {
-        Ok(manager) => manager.stop_unit(TIMER, "replace").await.map(drop),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = stopped {
-        tracing::debug!("no timer of a release is stopped: {error}");
-    }
-}
-
 /// Stops everything that a dead daemon held, and every group of the configuration: addresses first, and at once. Then
 /// tells the peers.
 ///
@@ -158,7 +148,7 @@ pub fn release(options: &Options) -> anyhow::Result<()> {
     let daemon_lock = Lock::take(&options.state);
     for lock in [&release_lock, &daemon_lock] {
         if let Err(held @ LockError::Held(_)) = lock {
-            anyhow::bail!("nothing is released: {held}");
+            return nothing_to_do(held);
         }
     }
     let left = Left::load(Path::new(tenure::DIRECTORY));
@@ -179,6 +169,15 @@ pub fn release(options: &Options) -> anyhow::Result<()> {
         }
         fail(&failures)
     })
+}
+
+/// Somebody is there who cares: for systemd that is fine, for a person it is not what was asked for.
+fn nothing_to_do(held: &LockError) -> anyhow::Result<()> {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        anyhow::bail!("{held}; use `systemctl stop ha-node` to hand its groups over");
+    }
+    tracing::info!("nothing is released, the daemon is back: {held}");
+    Ok(())
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -269,10 +268,13 @@ pub(super) async fn stop_groups(groups: &[Group], respawns: bool) -> anyhow::Res
 
 /// Says for the dead daemon that it is gone, so that the others need not wait for deadtime.
 async fn tell_peers(left: &Left, unreleased: impl Iterator<Item = &GroupName>) {
-    let Some(tenure) = &left.tenure else { return };
-    if left.held.links.is_empty() {
+    let words = left
+        .tenure
+        .as_ref()
+        .and_then(|tenure| tenure.words.as_deref());
+    let Some(words) = words.filter(|_| !left.held.links.is_empty()) else {
         return;
-    }
+    };
     let keys = match left.held.keyfile.as_deref().map(load_key_file) {
         Some(Ok(keys)) => keys,
         Some(Err(error)) => {
@@ -282,7 +284,7 @@ async fn tell_peers(left: &Left, unreleased: impl Iterator<Item = &GroupName>) {
         None => return,
     };
     let unreleased: BTreeSet<GroupName> = unreleased.cloned().collect();
-    let words = last_words(Status::clone(&tenure.words), &unreleased);
+    let words = last_words(words.clone(), &unreleased);
     say(&left.held.links, &keys, words).await;
 }
 

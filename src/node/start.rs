@@ -242,7 +242,6 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         ),
         config,
     };
-    tokio::spawn(release::take_back_timer());
     spare::keep(&options.state);
     node.hands.respawn(&node.config.respawn);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

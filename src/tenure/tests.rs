@@ -64,7 +64,8 @@ fn a_later_life_inherits_what_is_up_and_unchanged_while_the_tenure_lasts() {
     keep(directory.path(), &groups, &held, Lease::Until(end));
 
     let left = Left::load(directory.path()).unwrap();
-    assert_eq!(*left.tenure.as_ref().unwrap().words, words());
+    let said = left.tenure.as_ref().unwrap().words.clone().unwrap();
+    assert_eq!(*said, words());
     let now = [web.clone(), mail.clone(), group("changed", "other.service")];
     let (inheritance, rest) = left.inheritance(&now, Instant::from_nanos(999));
     assert_eq!(inheritance.groups, BTreeMap::from([(web.name.clone(), UP)]));
@@ -96,6 +97,36 @@ fn who_holds_nothing_leaves_nothing() {
     assert!(Left::load(directory.path()).is_some());
     clear(directory.path());
     assert_eq!(Left::load(directory.path()), None);
+}
+
+#[test]
+fn in_a_cluster_of_one_a_daemon_can_always_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let web = group("web", "a.service");
+    let mut keeper = Keeper::new(directory.path(), Vec::new(), None);
+    keeper.note_held(
+        BTreeMap::from([(web.name.clone(), UP)]),
+        std::slice::from_ref(&web),
+    );
+    keeper.note_unlimited();
+    let left = Left::load(directory.path()).unwrap();
+    let (inheritance, rest) = left.inheritance(&[web], Instant::from_nanos(u64::MAX));
+    assert_eq!((inheritance.groups.len(), rest.len()), (1, 0));
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_inherited() {
+    let directory = tempfile::tempdir().unwrap();
+    let web = group("web", "a.service");
+    let mut keeper = Keeper::new(directory.path(), Vec::new(), None);
+    let held = BTreeMap::from([(web.name.clone(), UP)]);
+    keeper.note_held(held, std::slice::from_ref(&web));
+    keeper.note_sent(Lease::Unlimited, &words());
+    // A directory in its place keeps the new file from being written.
+    fs::create_dir(directory.path().join("held.json.new")).unwrap();
+    keeper.note_held(BTreeMap::new(), std::slice::from_ref(&web));
+    let left = Left::load(directory.path()).unwrap();
+    assert_eq!(left.until(), Lease::None);
 }
 
 #[test]

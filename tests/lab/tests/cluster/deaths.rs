@@ -98,6 +98,35 @@ fn a_restarted_daemon_goes_on_with_what_it_ran() {
 }
 
 #[test]
+fn with_a_short_deadtime_a_killed_daemon_has_no_rival_either() {
+    with_lab(|| {
+        let cluster = Cluster::form(Options::two().timing(20, 100))?;
+        for _ in 0..3 {
+            deaths::kill_daemon(&cluster)?.ensure_single_owner()?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn alone_a_killed_daemon_goes_on_with_what_it_ran() {
+    with_lab(|| {
+        let cluster = Cluster::form(Options {
+            nodes: 1,
+            ..Options::two()
+        })?;
+        let before = deaths::invocation(&cluster.owner()?)?;
+        let seen = deaths::kill_daemon(&cluster)?;
+        ensure!(seen.owners.absences().is_empty(), "{:?}", seen.owners);
+        ensure!(
+            deaths::invocation(&seen.value)? == before,
+            "nothing was restarted"
+        );
+        Ok(())
+    });
+}
+
+#[test]
 fn a_daemon_that_hangs_is_ended_and_never_has_a_rival() {
     with_lab(|| {
         let cluster = Cluster::form(Options::two())?;
