@@ -100,7 +100,7 @@ fn a_restarted_daemon_goes_on_with_what_it_ran() {
 #[test]
 fn with_a_short_deadtime_a_killed_daemon_has_no_rival_either() {
     with_lab(|| {
-        let cluster = Cluster::form(Options::two().timing(20, 100))?;
+        let cluster = Cluster::form(Options::two().timing(50, 250))?;
         for _ in 0..3 {
             deaths::kill_daemon(&cluster)?.ensure_single_owner()?;
         }
