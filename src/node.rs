@@ -12,6 +12,7 @@ mod start;
 pub(crate) use start::load_keys;
 pub use start::{Options, check, exit_code, run};
 
+use crate::core::event::Event;
 use crate::core::{Core, Input, Instant, Output, Persistent};
 use crate::dbus::BusCommand;
 use crate::ids::{LinkId, RequestId};
@@ -271,7 +272,12 @@ impl Node {
                 resource,
                 text,
             } => {
-                tracing::warn!("{group}: {resource}: {text}");
+                // An event waits for a journal that is busy; a diagnostic would be lost.
+                self.people.tell(&Event::ResourceNoted {
+                    group,
+                    resource,
+                    text,
+                });
                 Turn::Again
             }
         }
