@@ -16,6 +16,7 @@ mod start;
 pub use start::{Options, check, exit_code, run};
 pub(crate) use start::{key_warnings, load_keys};
 
+use crate::core::event::Event;
 use crate::core::{Core, Input, Instant, Output, Persistent};
 use crate::dbus::BusCommand;
 use crate::ids::{LinkId, RequestId};
@@ -326,7 +327,12 @@ impl Node {
                 resource,
                 text,
             } => {
-                tracing::warn!("{group}: {resource}: {text}");
+                // An event waits for a journal that is busy; a diagnostic would be lost.
+                self.people.tell(&Event::ResourceNoted {
+                    group,
+                    resource,
+                    text,
+                });
                 Turn::Again
             }
         }

@@ -299,6 +299,13 @@ fn the_digest_says_whether_two_nodes_are_configured_alike() {
         base.replace("[[link]]\n", "[[link]]\ninterface = \"eth7\"\n"),
         base.replace("/etc/ha-node/authkeys", "/elsewhere"),
         base.replace("eth0", "enp1s0"),
+        base.replace("\"eth0\"", "\"eth0\", label = \"eth0:g\""),
+        base.replace(
+            "\"eth0\"",
+            "\"eth0\", source = false, on_conflict = \"take\"",
+        ),
+        base.replace("\"10.1.0.1/24\"", "[\"10.1.0.1-10.1.0.1/24\"]")
+            .replace("interface", "id = \"vip:10.1.0.1\", interface"),
         format!("{base}[timing]\ndeadtime = \"2000ms\""),
     ];
     for text in same {
@@ -309,6 +316,10 @@ fn the_digest_says_whether_two_nodes_are_configured_alike() {
         format!("{base}[cluster]\nname = \"other\""),
         format!("{base}[quorum]\npolicy = \"majority\""),
         base.replace("10.1.0.1", "10.1.0.2"),
+        base.replace("\"eth0\"", "\"eth0\", source = true"),
+        base.replace("\"eth0\"", "\"eth0\", on_conflict = \"refuse\""),
+        base.replace("\"eth0\"", "\"eth0\", route = \"default via 10.1.0.254\""),
+        base.replace("10.1.0.1/24", "10.1.0.1-10.1.0.2/24"),
         base.replace("name = \"g\"", "name = \"h\""),
         base.replace(
             "name = \"g\"",

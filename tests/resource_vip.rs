@@ -261,7 +261,7 @@ fn a_carrier_that_stays_away_fails_the_group_and_a_flap_does_not() {
 fn where_a_start_finds_no_carrier_the_address_waits_for_it() {
     in_namespace(|| async {
         ip("link set v1 down");
-        let mut stage = Stage::new(&[(VIP4, 24, "v0")]).await;
+        let mut stage = Stage::of(&[&vip("on_conflict = \"refuse\"")]).await;
         assert_eq!(stage.start().await, GroupOutcome::Started);
         assert!(stage.note().await.contains("no carrier"));
         let quiet = timeout(Duration::from_millis(1_300), stage.note_or_outcome()).await;

@@ -173,6 +173,15 @@ pub enum Event {
         /// What the driver said.
         reason: String,
     },
+    /// A driver survived something that people should know about; the core never says so itself.
+    ResourceNoted {
+        /// Which group.
+        group: GroupName,
+        /// Which of its resources.
+        resource: String,
+        /// What happened and what was done about it.
+        text: String,
+    },
     /// No member can run a group.
     GroupHasNoNode {
         /// Which group.

@@ -225,6 +225,16 @@ fn draft(event: &Event, context: &Context<'_>) -> Draft {
                 .group(group)
                 .field("HA_RESOURCE", resource)
         }
+        Event::ResourceNoted {
+            group,
+            resource,
+            text,
+        } => Draft::new(
+            t::RESOURCE_NOTED,
+            format!("Group {group}: \"{resource}\": {text}"),
+        )
+        .group(group)
+        .field("HA_RESOURCE", resource),
         Event::GroupHasNoNode { group } => Draft::new(
             t::GROUP_HAS_NO_NODE,
             format!("Group {group}: no node can run it."),

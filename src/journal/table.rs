@@ -54,6 +54,7 @@ table! {
     GROUP_STOPPED = "group-stopped", "7360475e7db14162a233d035883c7e20", Notice;
     GROUP_FAILED = "group-failed", "376701f597ec444ba87f204cf9066a20", Error;
     GROUP_BLOCKED = "group-blocked", "ece0ad3ef57f40aeb2e21697a969e258", Critical;
+    RESOURCE_NOTED = "resource-noted", "467559b4a6de4a29bdebac1975f7064c", Warning;
     GROUP_HAS_NO_NODE = "group-has-no-node", "524a2aac152f41599d90e0bb82cfbf70", Critical;
     DOUBLE_OWNER = "double-owner", "e661ab9b1b534d819d16da593c35848d", Critical;
     GROUP_PLANNED = "group-planned", "32358553a5574bc1aeea8776b5d3b247", Info;

@@ -72,8 +72,9 @@ impl Addresses {
         let index = interface_index(interface).ok_or_else(|| {
             format!("there is no interface {interface:?} on this machine: check its name and cable")
         })?;
-        self.state().check_up(set, index)?;
-        if set.on_conflict == OnConflict::Refuse {
+        let link = self.state().check_up(set, index)?;
+        // Without a carrier nobody can be asked, nor misled: that happens when there is one.
+        if set.on_conflict == OnConflict::Refuse && link.carrier {
             refuse_foreign(set, index).await?;
         }
         let key = Key::new(group, resource);

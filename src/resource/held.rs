@@ -9,7 +9,9 @@ use crate::resource::HandsEvent;
 use crate::resource::announce::{Announcer, Schedule, own_macs};
 use crate::resource::carrier::{Carrier, Change, DEBOUNCE};
 use crate::resource::frame::{Mac, show_mac};
-use crate::resource::netlink::{HowToAdd, InterfaceAddress, Netlink, Notice, interface_index};
+use crate::resource::netlink::{
+    HowToAdd, InterfaceAddress, LinkState, Netlink, Notice, interface_index,
+};
 use crate::resource::route;
 use crate::resource::sentry::{Claim, Sentry};
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,10 +110,10 @@ impl State {
     }
 
     /// An interface that nobody has set up carries nothing; one without a carrier may get it yet.
-    pub(super) fn check_up(&mut self, set: &AddressSet, index: u32) -> Result<(), String> {
+    pub(super) fn check_up(&mut self, set: &AddressSet, index: u32) -> Result<LinkState, String> {
         let interface = &set.interface;
         match self.netlink.link(index) {
-            Ok(Some(link)) if link.up => Ok(()),
+            Ok(Some(link)) if link.up => Ok(link),
             Ok(Some(_)) => Err(format!(
                 "the interface {interface:?} is down: `ip link set {interface} up`"
             )),

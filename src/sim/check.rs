@@ -203,6 +203,7 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         | Event::GroupHasNoNode { .. } => steady,
         Event::Starting { .. }
         | Event::LocalStatus { .. }
+        | Event::ResourceNoted { .. }
         | Event::LinkUp { .. }
         | Event::PeerStatus { .. }
         | Event::PeerRestarted { .. }

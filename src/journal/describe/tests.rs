@@ -101,6 +101,11 @@ fn all_events() -> Vec<Event> {
             resource: resource.clone(),
             reason: reason.clone(),
         },
+        Event::ResourceNoted {
+            group: group.clone(),
+            resource: resource.clone(),
+            text: "it was removed by somebody else, put back".to_owned(),
+        },
         Event::GroupBlocked {
             group: failed_group,
             resource,
