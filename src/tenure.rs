@@ -1,8 +1,8 @@
 //! What a dead daemon leaves to whoever comes after it: which groups it held, of what they consist, up to when nobody
 //! else runs them, and its newest words.
 //!
-//! Two small files in the run-time directory, each replaced as a whole: `held.json` before anything is taken or after it
-//! was given up, `tenure.json` with each heartbeat. Both are in memory only and end with the boot. A later life goes on by
+//! Two small files in the run-time directory: `held.json`, replaced as a whole before anything is taken and after it was
+//! given up, and `tenure.json`, written over with each heartbeat. Both are in memory only and end with the boot. A later life goes on by
 //! them ([`Left::inheritance`]); `--release` gives up what they name, whatever the configuration says by then.
 
 use crate::config::model::{Group, Link};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The run-time directory of the unit (`RuntimeDirectory=ha-node`).
@@ -82,8 +82,19 @@ pub struct Keeper {
     written: Option<BTreeMap<GroupName, Holding>>,
     /// It is noted that nobody else ever runs anything.
     unlimited: bool,
+    /// Open for as long as it can be written.
+    tenure: Option<TenureFile>,
     /// The files cannot be written; told once.
     failed: bool,
+}
+
+/// A file that is written over in one system call, so that it costs little each time. A daemon that is ended within it
+/// leaves a text that is not valid, which is as good as none.
+#[derive(Debug)]
+struct TenureFile {
+    file: fs::File,
+    /// Longest text so far: a shorter one is filled up with blanks.
+    length: usize,
 }
 
 impl Keeper {
@@ -96,6 +107,7 @@ impl Keeper {
             keyfile,
             written: None,
             unlimited: false,
+            tenure: None,
             failed: false,
         }
     }
@@ -123,6 +135,7 @@ impl Keeper {
             self.written = Some(held);
         } else {
             // What was held before must not be taken for what is held now.
+            self.tenure = None;
             let _ = fs::remove_file(self.directory.join(TENURE));
         }
     }
@@ -152,11 +165,33 @@ impl Keeper {
             until,
             words,
         };
-        self.write(TENURE, &record)
+        let result = self.write_over(&record);
+        if result.is_err() {
+            self.tenure = None;
+        }
+        self.judge(TENURE, result)
+    }
+
+    fn write_over(&mut self, record: &Tenure) -> io::Result<()> {
+        let tenure = match &mut self.tenure {
+            Some(tenure) => tenure,
+            None => {
+                let file = create(&self.directory.join(TENURE))?;
+                self.tenure.insert(TenureFile { file, length: 0 })
+            }
+        };
+        let mut text = serde_json::to_vec(record)?;
+        tenure.length = tenure.length.max(text.len());
+        text.resize(tenure.length, b' ');
+        tenure.file.write_all_at(&text, 0)
     }
 
     fn write(&mut self, name: &str, record: &impl Serialize) -> bool {
         let result = replace(&self.directory, name, record);
+        self.judge(name, result)
+    }
+
+    fn judge(&mut self, name: &str, result: io::Result<()>) -> bool {
         match &result {
             Ok(()) => self.failed = false,
             Err(_) if self.failed => {}
@@ -247,18 +282,23 @@ fn boot_id() -> String {
 /// Aside first, so that whoever reads finds the old file or the new one.
 fn replace(directory: &Path, name: &str, record: &impl Serialize) -> io::Result<()> {
     let new = directory.join(format!("{name}.new"));
-    let file = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
+    let file = create(&new)?;
     let mut writer = io::BufWriter::with_capacity(16 << 10, file);
     serde_json::to_writer(&mut writer, record)?;
     writer
         .into_inner()
         .map_err(io::IntoInnerError::into_error)?;
     fs::rename(&new, directory.join(name))
+}
+
+/// An empty file that only root reads.
+fn create(path: &Path) -> io::Result<fs::File> {
+    fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
 }
 
 fn read<T: DeserializeOwned>(directory: &Path, name: &str) -> Option<T> {

@@ -22,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls to the bus and to polkit, where a person may be typing a password.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Least time between two signals about a counter; who reads one gets it as it was within the last two seconds.
-const COUNTER_INTERVAL: Duration = Duration::from_secs(5);
+const COUNTER_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves until the daemon drops its side of `snapshots`.
 pub(crate) async fn run(

@@ -166,6 +166,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(1)
+        // Locked in memory as a whole, and kept by the C library for the next thread.
+        .thread_stack_size(256 << 10)
         .build()
         .context("cannot make the event loop")?;
     let options = options.clone();

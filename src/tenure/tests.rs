@@ -100,6 +100,22 @@ fn who_holds_nothing_leaves_nothing() {
 }
 
 #[test]
+fn a_shorter_heartbeat_leaves_nothing_of_a_longer_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let web = group("web", "a.service");
+    let mut keeper = Keeper::new(directory.path(), Vec::new(), None);
+    let held = BTreeMap::from([(web.name.clone(), UP)]);
+    keeper.note_held(held, std::slice::from_ref(&web));
+    let mut long = words();
+    long.sequence = Sequence(u64::MAX);
+    keeper.note_sent(Lease::Until(Instant::from_nanos(u64::MAX)), &long);
+    keeper.note_sent(Lease::None, &words());
+    let left = Left::load(directory.path()).unwrap();
+    assert_eq!(left.until(), Lease::None);
+    assert_eq!(*left.tenure.unwrap().words.unwrap(), words());
+}
+
+#[test]
 fn in_a_cluster_of_one_a_daemon_can_always_come_back() {
     let directory = tempfile::tempdir().unwrap();
     let web = group("web", "a.service");
