@@ -11,11 +11,12 @@ use crate::ids::GroupName;
 use crate::wire::status::Status;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The run-time directory of the unit (`RuntimeDirectory=ha-node`).
 pub const DIRECTORY: &str = "/run/ha-node";
@@ -136,13 +137,15 @@ impl Keeper {
         } else {
             // What was held before must not be taken for what is held now.
             self.tenure = None;
+            self.written = None;
+            self.unlimited = false;
             let _ = fs::remove_file(self.directory.join(TENURE));
         }
     }
 
     /// Notes that nobody else will ever run what is held: this is a cluster of one.
     pub fn note_unlimited(&mut self) {
-        if !self.unlimited {
+        if !self.unlimited && self.written.is_some() {
             self.unlimited = self.note_tenure(Lease::Unlimited, None);
         }
     }
@@ -229,24 +232,39 @@ impl Left {
             .map_or(Lease::None, |tenure| tenure.until)
     }
 
-    /// What a daemon with these groups can go on with: what is up, and consists of the same; and what it must give up
-    /// before it begins.
-    pub fn inheritance(&self, groups: &[Group], now: Instant) -> (Inheritance, Vec<Group>) {
-        let until = self.until();
-        let mut inherited = BTreeMap::new();
-        let mut rest = Vec::new();
-        for held in &self.held.groups {
-            if until.holds(now) && held.holding.up && groups.contains(&held.group) {
-                inherited.insert(held.group.name.clone(), held.holding);
-            } else {
-                rest.push(held.group.clone());
+    /// What a daemon with these groups can go on with: what is up, and consists of the same. `longest` is the longest
+    /// tenure that a heartbeat gives; none in a cluster of one, where there is no end. A later end is not believed.
+    pub fn inheritance(
+        &self,
+        groups: &[Group],
+        now: Instant,
+        longest: Option<Duration>,
+    ) -> Inheritance {
+        let until = match (self.until(), longest) {
+            (Lease::Unlimited, None) => Lease::Unlimited,
+            (Lease::Until(end), Some(longest)) if now < end && end <= now + longest => {
+                Lease::Until(end)
             }
-        }
-        let inheritance = Inheritance {
-            until,
-            groups: inherited,
+            (Lease::None | Lease::Until(_) | Lease::Unlimited, _) => return Inheritance::default(),
         };
-        (inheritance, rest)
+        let up = self.held.groups.iter().filter(|held| held.holding.up);
+        let same = up.filter(|held| groups.contains(&held.group));
+        Inheritance {
+            until,
+            groups: same
+                .map(|held| (held.group.name.clone(), held.holding))
+                .collect(),
+            blocked: BTreeSet::new(),
+        }
+    }
+
+    /// What a daemon with these groups does not know how to stop: what was held consists of something else now, or is
+    /// no group any more.
+    pub fn unknown(&self, groups: &[Group]) -> Vec<Group> {
+        let held = self.held.groups.iter().map(|held| &held.group);
+        held.filter(|group| !groups.contains(group))
+            .cloned()
+            .collect()
     }
 }
 

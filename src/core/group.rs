@@ -40,8 +40,10 @@ pub(super) struct LocalGroup {
 
 impl LocalGroup {
     /// As it is when a life begins.
-    pub(super) fn at_start(held: Option<&Holding>) -> Self {
-        let activity = if held.is_some() {
+    pub(super) fn at_start(held: Option<&Holding>, blocked: bool) -> Self {
+        let activity = if blocked {
+            Activity::Blocked
+        } else if held.is_some() {
             Activity::Inherited
         } else {
             Activity::Leftover

@@ -167,6 +167,8 @@ pub struct Inheritance {
     pub until: Lease,
     /// The groups that run here.
     pub groups: BTreeMap<GroupName, Holding>,
+    /// Groups of which something else may still run here: it could not be stopped.
+    pub blocked: BTreeSet<GroupName>,
 }
 
 impl Default for Inheritance {
@@ -174,6 +176,7 @@ impl Default for Inheritance {
         Self {
             until: Lease::None,
             groups: BTreeMap::new(),
+            blocked: BTreeSet::new(),
         }
     }
 }

@@ -128,7 +128,8 @@ impl Core {
             .keys()
             .map(|name| {
                 let held = inheritance.groups.get(name).filter(|held| held.up);
-                (name.clone(), LocalGroup::at_start(held))
+                let blocked = inheritance.blocked.contains(name);
+                (name.clone(), LocalGroup::at_start(held, blocked))
             })
             .collect();
         // What the configuration no longer knows cannot be cleared by anybody.

@@ -13,6 +13,7 @@ use crate::ids::{GroupName, RequestId};
 use crate::link::{LinkEvent, Links};
 use crate::node::Options;
 use crate::node::notify::Notifier;
+use crate::node::restart;
 use crate::node::start::load_key_file;
 use crate::process;
 use crate::resource::{Guard, Hands, HandsEvent};
@@ -47,6 +48,9 @@ const TIMER_PATIENCE: Duration = Duration::from_millis(500);
 /// Least time for a release: its program starts within some 50 ms, and addresses go at once.
 const RESERVE_MIN: Duration = Duration::from_millis(250);
 
+/// Pause between two attempts to set it.
+const TIMER_PAUSE: Duration = Duration::from_millis(10);
+
 /// How exactly systemd keeps the time; by default it may be a minute late.
 const TIMER_ACCURACY_USEC: u64 = 1000;
 
@@ -64,6 +68,11 @@ pub fn after_exit(options: &Options) -> anyhow::Result<()> {
     let Some(time) = left.as_ref().and_then(time_to_come_back) else {
         return release(options);
     };
+    // systemd tells the stop commands how the daemon ended (systemd.exec(5)).
+    let in_good_order = std::env::var("SERVICE_RESULT").is_ok_and(|word| word == "success");
+    if in_good_order && !runtime()?.block_on(is_restarted()) {
+        return release(options);
+    }
     if until == Lease::Unlimited || tenure::is_waited_for(directory, until) {
         return Ok(());
     }
@@ -90,15 +99,23 @@ pub fn after_exit(options: &Options) -> anyhow::Result<()> {
     }
 }
 
+async fn is_restarted() -> bool {
+    tokio::time::timeout(TIMER_PATIENCE, restart::is_under_way())
+        .await
+        .unwrap_or(false)
+}
+
 /// How long what was left can go on, with time enough to stop it before anybody else starts it. None if it cannot.
 fn time_to_come_back(left: &Left) -> Option<Duration> {
     let words = left.tenure.as_ref()?.words.as_ref();
-    let reserve = words.map_or(Duration::ZERO, |words| words.deadtime / 4);
+    let deadtime = words.map_or(Duration::ZERO, |words| words.deadtime);
     match left.until() {
         Lease::None => None,
         Lease::Until(end) => {
             let left = end.since(process::boottime_now());
-            let time = left.checked_sub(reserve.max(RESERVE_MIN))?;
+            let time = left.checked_sub((deadtime / 4).max(RESERVE_MIN))?;
+            // A daemon that can come back at all does so within a fraction of a second: units get the rest to stop.
+            let time = time.min((deadtime / 2).max(RESERVE_MIN));
             (!time.is_zero()).then_some(time)
         }
         // Nobody else can run it, ever.
@@ -123,10 +140,16 @@ async fn set_timer(time: Duration) -> anyhow::Result<()> {
         ("AccuracyUSec", Variant::from(TIMER_ACCURACY_USEC)),
         ("RemainAfterElapse", Variant::from(false)),
     ];
-    manager
-        .start_transient_unit(TIMER, "replace", &properties, &[])
-        .await?;
-    Ok(())
+    loop {
+        let set = manager.start_transient_unit(TIMER, "replace", &properties, &[]);
+        match set.await {
+            // The earlier one is still on its way out.
+            Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with(".UnitExists") => {
+                tokio::time::sleep(TIMER_PAUSE).await;
+            }
+            result => return Ok(result.map(drop)?),
+        }
+    }
 }
 
 async fn manager() -> zbus::Result<ManagerProxy<'static>> {
@@ -189,7 +212,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// A group that was not stopped.
 pub(super) struct Failure {
-    group: GroupName,
+    pub(super) group: GroupName,
     text: String,
 }
 

@@ -31,8 +31,12 @@ fn renew(program: &Path, directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     let new = directory.join(format!("{NAME}.new"));
-    fs::copy(program, &new)?;
-    fs::rename(&new, &spare)
+    // A disk that has no room for it shall not be full because of it.
+    let copied = fs::copy(program, &new).and_then(|_| fs::rename(&new, &spare));
+    if copied.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    copied
 }
 
 fn same(one: &Path, other: &Path) -> io::Result<bool> {

@@ -1,7 +1,7 @@
 //! From the command line to the running loop: configuration, keys, state, drivers, in this order.
 
 use crate::config::{self, Config, ConfigErrors, interfaces, keyfile};
-use crate::core::{Core, Inheritance, Policy};
+use crate::core::{Core, Inheritance, Lease, Policy};
 use crate::dbus::{Bus, BusCommand, Snapshot};
 use crate::ids::{GroupName, NodeName, RequestId};
 use crate::link::Links;
@@ -19,7 +19,7 @@ use crate::wire::keys::Keys;
 use crate::wire::size::packet_length_max;
 use anyhow::Context as _;
 use secrecy::ExposeSecret;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,12 @@ const QUEUE_MAX: usize = 1024;
 
 /// Shortest limit that is asked of systemd's watchdog: below it, a busy disk alone could end a healthy daemon.
 const WATCHDOG_MIN: Duration = Duration::from_millis(500);
+
+/// Longest wait for the stop of what an earlier daemon has left and the configuration does not know any more.
+const OLD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Least of it: addresses go at once.
+const OLD_PATIENCE_MIN: Duration = Duration::from_millis(20);
 
 /// Pause between two looks whether a release has ended.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -182,13 +188,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<()> {
+    let stop = watch_signals()?;
     let _lock = take_lock(options).await?;
     let (state, persistent, warnings) = State::open(&options.state, process::unix_now_secs())?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     harden();
-    let stop = watch_signals()?;
     let guard = Guard::default();
     let (hands_sender, hands_events) = mpsc::channel(QUEUE_MAX);
     let hands = Hands::start(&config.groups, hands_sender, guard.clone()).await?;
@@ -281,19 +287,46 @@ async fn take_lock(options: &Options) -> anyhow::Result<Lock> {
     }
 }
 
-/// What this daemon can go on with; all else that an earlier one has left is stopped before this one begins.
+/// What this daemon can go on with. What the configuration does not know any more is stopped first, but for no longer
+/// than the tenure of the rest allows: what is not down by then blocks its group.
 async fn take_over_what_is_left(config: &Config) -> Inheritance {
     let Some(left) = Left::load(Path::new(tenure::DIRECTORY)) else {
         return Inheritance::default();
     };
-    let (inheritance, rest) = left.inheritance(&config.groups, process::boottime_now());
-    if !rest.is_empty() {
-        let stopped = release::stop_groups(&rest, false).await;
-        if let Err(error) = stopped.and_then(|failures| release::fail(&failures)) {
-            tracing::error!("what an earlier daemon has left: {error:#}");
+    let deadtime = config.settings.deadtime;
+    let longest = (!config.settings.standalone()).then_some(deadtime);
+    let unknown = left.unknown(&config.groups);
+    let mut blocked = BTreeSet::new();
+    if !unknown.is_empty() {
+        let patience = match left.until() {
+            Lease::Until(end) => end.since(process::boottime_now()) / 2,
+            Lease::None | Lease::Unlimited => OLD_PATIENCE,
+        };
+        let stop = release::stop_groups(&unknown, false);
+        let text = match tokio::time::timeout(patience.max(OLD_PATIENCE_MIN), stop).await {
+            Ok(Ok(failures)) => {
+                blocked.extend(failures.iter().map(|failure| failure.group.clone()));
+                release::fail(&failures)
+                    .err()
+                    .map(|error| format!("{error:#}"))
+            }
+            Ok(Err(error)) => Some(format!("{error:#}")),
+            Err(_) => Some("it takes too long to stop".to_owned()),
+        };
+        if let Some(text) = text {
+            tracing::error!(
+                "what an earlier daemon has left and the configuration does not know: {text}"
+            );
+            if blocked.is_empty() {
+                blocked.extend(unknown.into_iter().map(|group| group.name));
+            }
         }
     }
-    inheritance
+    let now = process::boottime_now();
+    Inheritance {
+        blocked,
+        ..left.inheritance(&config.groups, now, longest)
+    }
 }
 
 /// Real time and locked memory keep heartbeats punctual on a busy machine; without them the daemon still runs.

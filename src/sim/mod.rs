@@ -38,6 +38,7 @@ use crate::core::view::View;
 use crate::core::{
     BrokenRule, Core, Inheritance, Input, Instant, Lease, Output, Persistent, Settings,
 };
+use std::collections::BTreeSet;
 
 /// What the simulator needs of a core.
 pub trait Mind {
@@ -89,6 +90,7 @@ impl Mind for Core {
         Inheritance {
             until: self.tenure(),
             groups: self.holdings(),
+            blocked: BTreeSet::new(),
         }
     }
 

@@ -67,13 +67,16 @@ fn a_later_life_inherits_what_is_up_and_unchanged_while_the_tenure_lasts() {
     let said = left.tenure.as_ref().unwrap().words.clone().unwrap();
     assert_eq!(*said, words());
     let now = [web.clone(), mail.clone(), group("changed", "other.service")];
-    let (inheritance, rest) = left.inheritance(&now, Instant::from_nanos(999));
+    let longest = Some(Duration::from_nanos(500));
+    let inheritance = left.inheritance(&now, Instant::from_nanos(999), longest);
     assert_eq!(inheritance.groups, BTreeMap::from([(web.name.clone(), UP)]));
-    assert_eq!(rest, [mail.clone(), changed.clone()]);
+    assert_eq!(left.unknown(&now), std::slice::from_ref(changed));
 
-    let (inheritance, rest) = left.inheritance(&now, end);
-    assert!(inheritance.groups.is_empty());
-    assert_eq!(rest.len(), 3);
+    // Too late, too far ahead to be true, or of a cluster of one.
+    for (at, longest) in [(1_000, longest), (400, longest), (999, None)] {
+        let inheritance = left.inheritance(&now, Instant::from_nanos(at), longest);
+        assert_eq!(inheritance, Inheritance::default());
+    }
 }
 
 #[test]
@@ -126,8 +129,15 @@ fn in_a_cluster_of_one_a_daemon_can_always_come_back() {
     );
     keeper.note_unlimited();
     let left = Left::load(directory.path()).unwrap();
-    let (inheritance, rest) = left.inheritance(&[web], Instant::from_nanos(u64::MAX));
-    assert_eq!((inheritance.groups.len(), rest.len()), (1, 0));
+    let groups = [web];
+    let late = Instant::from_nanos(u64::MAX);
+    assert_eq!(left.inheritance(&groups, late, None).groups.len(), 1);
+    // But not once there are others.
+    let longest = Some(Duration::from_secs(2));
+    assert_eq!(
+        left.inheritance(&groups, late, longest),
+        Inheritance::default()
+    );
 }
 
 #[test]
