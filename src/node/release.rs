@@ -45,11 +45,11 @@ const LINKS_PATIENCE: Duration = Duration::from_millis(300);
 /// Longest wait for systemd to set the timer: without one, everything is released at once.
 const TIMER_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Pause between two attempts to set the timer.
+const TIMER_PAUSE: Duration = Duration::from_millis(10);
+
 /// Least time for a release: its program starts within some 50 ms, and addresses go at once.
 const RESERVE_MIN: Duration = Duration::from_millis(250);
-
-/// Pause between two attempts to set it.
-const TIMER_PAUSE: Duration = Duration::from_millis(10);
 
 /// How exactly systemd keeps the time; by default it may be a minute late.
 const TIMER_ACCURACY_USEC: u64 = 1000;
