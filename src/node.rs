@@ -175,6 +175,11 @@ impl Node {
         match output {
             Output::Send(status) => self.send(&status),
             Output::StartGroup { group, order } => self.hands.start_group(&group, order),
+            Output::RestartGroup {
+                group,
+                order,
+                resource,
+            } => self.hands.restart_group(&group, order, &resource),
             Output::StopGroup {
                 group,
                 order,

@@ -248,7 +248,7 @@ impl Left {
             (Lease::None | Lease::Until(_) | Lease::Unlimited, _) => return Inheritance::default(),
         };
         let up = self.held.groups.iter().filter(|held| held.holding.up);
-        let same = up.filter(|held| groups.contains(&held.group));
+        let same = up.filter(|held| groups.iter().any(|group| group.has_parts_of(&held.group)));
         Inheritance {
             until,
             groups: same
@@ -262,7 +262,7 @@ impl Left {
     /// no group any more.
     pub fn unknown(&self, groups: &[Group]) -> Vec<Group> {
         let held = self.held.groups.iter().map(|held| &held.group);
-        held.filter(|group| !groups.contains(group))
+        held.filter(|held| !groups.iter().any(|group| group.has_parts_of(held)))
             .cloned()
             .collect()
     }

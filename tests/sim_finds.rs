@@ -70,7 +70,8 @@ fn run_alone(core: &mut Core, now: &mut Instant, first: Input, end: Instant) -> 
         for output in core.handle(*now, input) {
             match output {
                 Output::StartGroup { group, order } => return Some(failed(group, order)),
-                Output::StopGroup { group, order, .. } => inputs.push_back(Input::Group {
+                Output::RestartGroup { group, order, .. }
+                | Output::StopGroup { group, order, .. } => inputs.push_back(Input::Group {
                     group,
                     order: Some(order),
                     outcome: GroupOutcome::Stopped,

@@ -3,6 +3,7 @@
 //! Judges each value by itself; what values mean together is the business of `check`. Goes on after every
 //! error, so that one run finds all of them.
 
+use crate::config::failure::RawFailure;
 use crate::config::health;
 use crate::config::kinds::{self, KINDS};
 use crate::config::place::{Found, Origin};
@@ -331,6 +332,8 @@ fn resource(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawResour
         id: table.read("id", problems, value::resource_id),
         start_timeout: table.read("start_timeout", problems, timeout),
         stop_timeout: table.read("stop_timeout", problems, timeout),
+        failure: RawFailure::read(table, problems),
+        standby: table.read("standby", problems, value::standby),
         checks: health::checks(table, problems),
     })
 }

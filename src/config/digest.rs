@@ -4,7 +4,8 @@
 //! interfaces and labels of virtual addresses. The order of files, keys and sections makes no difference.
 
 use crate::config::health::{HealthCheck, Probe};
-use crate::config::model::{Group, Resource, ResourceKind};
+use crate::config::model::{Group, Resource, ResourceKind, Standby};
+use crate::core::settings::Reaction;
 use crate::core::{Policy, Settings};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -81,7 +82,10 @@ impl Hasher {
         self.text(&resource.id);
         match &resource.kind {
             ResourceKind::Address(set) => self.text(&set.common()),
-            ResourceKind::Unit { name } => self.text(name),
+            ResourceKind::Unit { name, standby } => {
+                self.text(name);
+                self.flag(*standby == Standby::Started);
+            }
             ResourceKind::Mount {
                 directory,
                 unit: _,
@@ -125,6 +129,11 @@ impl Hasher {
         }
         self.duration(resource.start_timeout);
         self.duration(resource.stop_timeout);
+        match resource.policy.reaction {
+            Reaction::Ignore => self.text("ignore"),
+            Reaction::Restart { limit } => self.count(limit as usize),
+        }
+        self.duration(resource.policy.window);
         for check in &resource.checks {
             self.check("check", check);
         }

@@ -14,12 +14,13 @@ use toml::de::DeValue;
 pub(crate) const KINDS: [&str; 5] = ["vip", "unit", "mount", "script", "ocf"];
 
 /// Keys that only some kinds have.
-const KEYS_OF_KINDS: [(&str, &[&str]); 11] = [
+const KEYS_OF_KINDS: [(&str, &[&str]); 12] = [
     ("interface", &["vip"]),
     ("label", &["vip"]),
     ("source", &["vip"]),
     ("route", &["vip"]),
     ("on_conflict", &["vip"]),
+    ("standby", &["unit"]),
     ("device", &["mount"]),
     ("fstype", &["mount"]),
     ("options", &["mount"]),

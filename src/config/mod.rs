@@ -12,6 +12,7 @@ mod check;
 mod decode;
 mod digest;
 mod environment;
+mod failure;
 pub mod health;
 pub mod interfaces;
 pub mod keyfile;

@@ -2,6 +2,7 @@
 
 use crate::config::health::HealthCheck;
 use crate::config::vip::AddressSet;
+use crate::core::settings::FailurePolicy;
 use crate::core::{Policy, Settings};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,20 @@ pub struct Group {
     pub resources: Vec<Resource>,
     /// Checks of the group as a whole: a failure counts as one of its last resource.
     pub checks: Vec<HealthCheck>,
+    /// This node is one of those that may run it.
+    #[serde(default)]
+    pub here: bool,
+}
+
+impl Group {
+    /// Whether it consists of the same; how that is watched may differ.
+    pub fn has_parts_of(&self, other: &Self) -> bool {
+        let parts = |group: &Self| -> Vec<(String, ResourceKind)> {
+            let all = group.resources.iter();
+            all.map(|it| (it.id.clone(), it.kind.clone())).collect()
+        };
+        self.name == other.name && parts(self) == parts(other)
+    }
 }
 
 /// One resource.
@@ -157,6 +172,9 @@ pub struct Resource {
     pub start_timeout: Duration,
     /// How long a stop may take; 300 s by default for a unit, which systemd ends by force before, 10 s for an address.
     pub stop_timeout: Duration,
+    /// What its failures lead to.
+    #[serde(default)]
+    pub policy: FailurePolicy,
     /// Checks of its health while it runs here.
     pub checks: Vec<HealthCheck>,
 }
@@ -170,6 +188,9 @@ pub enum ResourceKind {
     Unit {
         /// Its name.
         name: String,
+        /// What it does where the group does not run.
+        #[serde(default)]
+        standby: Standby,
     },
     /// A file system.
     Mount {
@@ -208,6 +229,16 @@ pub enum ResourceKind {
         /// The same for a stop.
         stop_timeout: Option<Duration>,
     },
+}
+
+/// What a unit does on a node that may run its group and does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Standby {
+    /// It is stopped.
+    #[default]
+    Stopped,
+    /// It runs as well: only its checks and what stands beside it move.
+    Started,
 }
 
 impl ResourceKind {

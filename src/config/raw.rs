@@ -3,8 +3,10 @@
 //! Each layer is turned into a figment value and back, so a field that is not set must not be written:
 //! it would wipe the layer below.
 
+use crate::config::failure::RawFailure;
 use crate::config::health::HealthCheck;
 use crate::config::kinds::{RawKind, RawRespawn};
+use crate::config::model::Standby;
 use crate::config::place::{Found, Origin};
 use crate::config::vip::{AddressRange, OnConflict, Route};
 use crate::ids::{ClusterName, GroupName, NodeName};
@@ -152,6 +154,10 @@ pub(crate) struct RawResource {
     pub(crate) start_timeout: Option<Found<Duration>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stop_timeout: Option<Found<Duration>>,
+    #[serde(default)]
+    pub(crate) failure: RawFailure,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) standby: Option<Found<Standby>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) checks: Vec<Found<HealthCheck>>,
 }

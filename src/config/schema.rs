@@ -85,9 +85,13 @@ pub const RESOURCE: Section = Section {
         "id",
         "start_timeout",
         "stop_timeout",
+        "on_failure",
+        "restart_limit",
+        "restart_window",
+        "standby",
         "check",
     ],
-    later: &["on_failure", "restart_limit", "restart_window"],
+    later: &[],
 };
 
 /// `check` of a resource or a group.

@@ -1,6 +1,6 @@
 //! Single values: from a TOML value to a checked type, each with an error that says what would be right.
 
-use crate::config::model::is_multicast;
+use crate::config::model::{Standby, is_multicast};
 use crate::config::problem::Wrong;
 use crate::config::raw::PolicyChoice;
 use crate::config::schema::nearest;
@@ -107,6 +107,12 @@ pub(crate) fn policy(value: &DeValue<'_>) -> Checked<PolicyChoice> {
             ("ignore", PolicyChoice::Ignore),
         ],
     )
+}
+
+/// `standby`
+pub(crate) fn standby(value: &DeValue<'_>) -> Checked<Standby> {
+    let words = [("stopped", Standby::Stopped), ("started", Standby::Started)];
+    one_of(value, &words)
 }
 
 /// One of a few words.

@@ -1,12 +1,12 @@
-//! What runs here: the plan's word for each group carried out, the drivers' answers taken in.
+//! What runs here: the plan's word for each group carried out.
 
 use crate::core::event::Event;
 use crate::core::group::Activity;
-use crate::core::io::{GroupOutcome, Output, Urgency};
+use crate::core::io::{Output, Urgency};
 use crate::core::leader::{owner, runs};
 use crate::core::{Core, Policy};
-use crate::ids::{GroupName, NodeName, RequestId};
-use crate::wire::status::{Assignment, GroupState, Status};
+use crate::ids::{GroupName, NodeName};
+use crate::wire::status::{Assignment, Fitness, Status};
 
 /// What the plan wants of one group here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,34 +35,24 @@ impl Core {
             let Some(local) = self.groups.get(&name) else {
                 continue;
             };
-            let (activity, failures) = (local.activity, local.failures);
+            let (activity, fitness) = (local.activity, local.failures.fitness());
             match (activity, self.duty(&name)) {
                 // Another node may have it by now: addresses first.
                 (Activity::Leftover, _) => self.order_stop(&name, Urgency::LeaseLost),
                 (Activity::Inherited, _) if self.holds_lease() => self.order_adoption(&name),
                 (Activity::Inherited, _) => self.order_stop(&name, Urgency::LeaseLost),
-                (Activity::Stopped, Duty::Run { pinned }) if may_start && failures == 0 => {
+                (Activity::Stopped, Duty::Run { pinned })
+                    if may_start && fitness != Fitness::Unfit =>
+                {
                     self.order_start(&name, pinned);
                 }
-                (
-                    Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started,
-                    Duty::Stop,
-                ) => {
-                    self.order_stop(&name, Urgency::Orderly);
-                }
-                (
-                    Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started,
-                    Duty::Run { pinned },
-                ) => {
+                (up, Duty::Stop) if up.is_up() => self.order_stop(&name, Urgency::Orderly),
+                (up, Duty::Run { pinned }) if up.is_up() => {
                     if let Some(local) = self.groups.get_mut(&name) {
                         local.pinned = pinned;
                     }
                 }
-                (Activity::Stopped | Activity::Stopping { .. } | Activity::Blocked, _)
-                | (
-                    Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started,
-                    Duty::AsItIs,
-                ) => {}
+                (_, Duty::AsItIs | Duty::Run { .. } | Duty::Stop) => {}
             }
         }
         if !self.holds_lease() {
@@ -134,7 +124,9 @@ impl Core {
             .groups
             .iter()
             .filter(|(_, group)| match group.activity {
-                Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started => true,
+                Activity::Starting { .. }
+                | Activity::Adopting { .. }
+                | Activity::Started { .. } => true,
                 Activity::Stopping { urgency, .. } => urgency == Urgency::Orderly,
                 Activity::Blocked => blocked == Blocked::TriedAgain,
                 Activity::Leftover | Activity::Inherited | Activity::Stopped => false,
@@ -142,12 +134,8 @@ impl Core {
             .map(|(name, _)| name.clone())
             .collect();
         let serving = held.iter().any(|name| {
-            self.groups.get(name).is_some_and(|g| {
-                matches!(
-                    g.activity,
-                    Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Started
-                )
-            })
+            let group = self.groups.get(name);
+            group.is_some_and(|g| g.activity.is_up())
         });
         if serving {
             self.event(Event::LeaseLost);
@@ -196,6 +184,17 @@ impl Core {
         });
     }
 
+    pub(super) fn order_restart(&mut self, name: &GroupName, resource: String) {
+        let order = self.order();
+        let since = self.now;
+        self.set_activity(name, Activity::Starting { order, since });
+        self.outputs.push(Output::RestartGroup {
+            group: name.clone(),
+            order,
+            resource,
+        });
+    }
+
     /// The node that had the group, if it is dead or has left.
     fn taken_from(&self, name: &GroupName) -> Option<NodeName> {
         let owner = self.watched.get(name)?.last_owner.as_ref()?;
@@ -231,121 +230,9 @@ impl Core {
         });
     }
 
-    /// Takes in what a driver reports; an answer to an order that was replaced since is dropped.
-    pub(super) fn handle_outcome(
-        &mut self,
-        name: &GroupName,
-        order: Option<RequestId>,
-        outcome: GroupOutcome,
-    ) {
-        let Some(group) = self.groups.get(name) else {
-            return;
-        };
-        let activity = group.activity;
-        if order.is_some() && !group.awaits(order) {
-            // The order was replaced while its failure was on the way: it failed all the same.
-            if let GroupOutcome::StartFailed { resource, reason } = outcome {
-                self.count_failure(name, resource, reason);
-            }
-            return;
-        }
-        match (activity, outcome) {
-            (Activity::Starting { since, .. }, GroupOutcome::Started) => {
-                self.set_activity(name, Activity::Started);
-                let duration = self.now.since(since);
-                self.event(Event::GroupStarted {
-                    group: name.clone(),
-                    duration,
-                });
-            }
-            (Activity::Adopting { .. }, GroupOutcome::Started) => {
-                self.set_activity(name, Activity::Started);
-            }
-            (
-                Activity::Starting { .. } | Activity::Adopting { .. },
-                GroupOutcome::StartFailed { resource, reason },
-            ) => {
-                self.set_activity(name, Activity::Stopped);
-                self.count_failure(name, resource, reason);
-            }
-            (Activity::Started, GroupOutcome::Failed { resource, reason }) => {
-                self.count_failure(name, resource, reason);
-                self.order_stop(name, Urgency::Orderly);
-            }
-            (Activity::Stopping { since, .. }, GroupOutcome::Stopped) => {
-                self.set_activity(name, Activity::Stopped);
-                let duration = self.now.since(since);
-                self.event(Event::GroupStopped {
-                    group: name.clone(),
-                    duration,
-                });
-            }
-            (
-                Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Stopping { .. },
-                GroupOutcome::StopFailed { resource, reason },
-            ) => {
-                // While starting, it is the undoing of a start that failed.
-                if !matches!(activity, Activity::Stopping { .. }) {
-                    self.count_failure(name, resource.clone(), reason.clone());
-                }
-                self.on_blocked(name, resource, reason);
-            }
-            // What a driver says beside these has been overtaken by a later order.
-            (
-                _,
-                GroupOutcome::Started
-                | GroupOutcome::StartFailed { .. }
-                | GroupOutcome::Stopped
-                | GroupOutcome::StopFailed { .. }
-                | GroupOutcome::Failed { .. },
-            ) => {}
-        }
-    }
-
-    fn on_blocked(&mut self, name: &GroupName, resource: String, reason: String) {
-        self.set_activity(name, Activity::Blocked);
-        self.event(Event::GroupBlocked {
-            group: name.clone(),
-            resource,
-            reason,
-        });
-    }
-
-    fn set_activity(&mut self, name: &GroupName, activity: Activity) {
+    pub(super) fn set_activity(&mut self, name: &GroupName, activity: Activity) {
         if let Some(group) = self.groups.get_mut(name) {
             group.activity = activity;
-        }
-    }
-
-    fn count_failure(&mut self, name: &GroupName, resource: String, reason: String) {
-        if let Some(group) = self.groups.get_mut(name) {
-            group.failures = group.failures.saturating_add(1);
-        }
-        self.event(Event::GroupFailed {
-            group: name.clone(),
-            resource,
-            reason,
-        });
-    }
-
-    /// Forgets failures of a group here, and tries a failed stop again.
-    pub(super) fn clear(&mut self, name: &GroupName) {
-        let deadtime = self.settings.deadtime;
-        let now = self.now;
-        let peers = &self.peers;
-        let before = self.blocked_elsewhere.len();
-        self.blocked_elsewhere.retain(|(group, node)| {
-            group != name || peers.get(node).is_some_and(|p| p.in_contact(now, deadtime))
-        });
-        if self.blocked_elsewhere.len() != before {
-            self.persist();
-        }
-        let Some(group) = self.groups.get_mut(name) else {
-            return;
-        };
-        group.failures = 0;
-        if group.state() == GroupState::Blocked {
-            self.order_stop(name, Urgency::Orderly);
         }
     }
 

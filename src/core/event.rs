@@ -155,7 +155,43 @@ pub enum Event {
         /// How long the stop took.
         duration: Duration,
     },
-    /// A group did not start here, or failed while it ran.
+    /// A resource has failed and is started again here.
+    ResourceRestarting {
+        /// Its group.
+        group: GroupName,
+        /// Which.
+        resource: String,
+        /// What the driver said.
+        reason: String,
+        /// The how manieth time within its window, from 1.
+        attempt: u32,
+        /// How often that is done before the group moves.
+        limit: u32,
+    },
+    /// A resource has failed, and the group goes on without it, as configured.
+    ResourceFailureIgnored {
+        /// Its group.
+        group: GroupName,
+        /// Which.
+        resource: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// A resource runs here, though its group does not: somebody has started it.
+    ResourceAppeared {
+        /// Its group.
+        group: GroupName,
+        /// Which.
+        resource: String,
+        /// Whether it is stopped again.
+        stopped: bool,
+    },
+    /// A group that had failed here may run here again, where no other node is left.
+    FailuresExpired {
+        /// Which group.
+        group: GroupName,
+    },
+    /// A group did not start here, or failed while it ran and is not started here again.
     GroupFailed {
         /// Which group.
         group: GroupName,

@@ -1,5 +1,6 @@
 //! One group on this node: what was ordered, what became of it.
 
+use crate::core::failure::Failures;
 use crate::core::io::{Holding, Urgency};
 use crate::core::time::Instant;
 use crate::ids::RequestId;
@@ -19,7 +20,7 @@ pub(super) enum Activity {
     /// The same for what runs already.
     Adopting { order: RequestId },
     /// Everything runs.
-    Started,
+    Started { since: Instant },
     /// A stop was ordered.
     Stopping {
         order: RequestId,
@@ -30,11 +31,25 @@ pub(super) enum Activity {
     Blocked,
 }
 
+impl Activity {
+    /// Runs by order, or is on its way there.
+    pub(super) fn is_up(self) -> bool {
+        match self {
+            Self::Starting { .. } | Self::Adopting { .. } | Self::Started { .. } => true,
+            Self::Leftover
+            | Self::Inherited
+            | Self::Stopped
+            | Self::Stopping { .. }
+            | Self::Blocked => false,
+        }
+    }
+}
+
 /// One group on this node.
 #[derive(Debug, Clone)]
 pub(super) struct LocalGroup {
     pub(super) activity: Activity,
-    pub(super) failures: u32,
+    pub(super) failures: Failures,
     pub(super) pinned: bool,
 }
 
@@ -50,8 +65,31 @@ impl LocalGroup {
         };
         Self {
             activity,
-            failures: 0,
+            failures: Failures::default(),
             pinned: held.is_some_and(|held| held.pinned),
+        }
+    }
+
+    /// Forgets failures that are past. Answers whether the group may run here again.
+    pub(super) fn forget_failures(&mut self, now: Instant) -> bool {
+        self.failures.expire(now, self.started_since())
+    }
+
+    /// When failures are past.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.failures.next_deadline(self.started_since())
+    }
+
+    fn started_since(&self) -> Option<Instant> {
+        match self.activity {
+            Activity::Started { since } => Some(since),
+            Activity::Leftover
+            | Activity::Inherited
+            | Activity::Stopped
+            | Activity::Starting { .. }
+            | Activity::Adopting { .. }
+            | Activity::Stopping { .. }
+            | Activity::Blocked => None,
         }
     }
 
@@ -63,7 +101,7 @@ impl LocalGroup {
             Activity::Inherited
             | Activity::Starting { .. }
             | Activity::Adopting { .. }
-            | Activity::Started => true,
+            | Activity::Started { .. } => true,
         };
         Some(Holding {
             up,
@@ -77,7 +115,7 @@ impl LocalGroup {
             Activity::Leftover | Activity::Stopping { .. } => GroupState::Stopping,
             Activity::Stopped => GroupState::Stopped,
             Activity::Starting { .. } => GroupState::Starting,
-            Activity::Inherited | Activity::Adopting { .. } | Activity::Started => {
+            Activity::Inherited | Activity::Adopting { .. } | Activity::Started { .. } => {
                 GroupState::Started
             }
             Activity::Blocked => GroupState::Blocked,
@@ -88,7 +126,8 @@ impl LocalGroup {
     pub(super) fn report(&self) -> GroupReport {
         GroupReport {
             state: self.state(),
-            failures: self.failures,
+            failures: self.failures.count(),
+            fitness: self.failures.fitness(),
             pinned: self.pinned,
         }
     }
@@ -102,7 +141,7 @@ impl LocalGroup {
             Activity::Leftover
             | Activity::Inherited
             | Activity::Stopped
-            | Activity::Started
+            | Activity::Started { .. }
             | Activity::Blocked => false,
         }
     }

@@ -61,12 +61,18 @@ pub enum GroupOutcome {
         /// What the driver said.
         reason: String,
     },
-    /// A resource of a started group has ended or vanished by itself. The rest still runs.
+    /// A resource of a started group has ended or vanished by itself, or one that is ignored did not start. The rest
+    /// still runs.
     Failed {
         /// Identifier of the resource.
         resource: String,
         /// What the driver said.
         reason: String,
+    },
+    /// A resource of a stopped group runs: somebody else has started it.
+    Appeared {
+        /// Identifier of the resource.
+        resource: String,
     },
 }
 
@@ -112,6 +118,15 @@ pub enum Output {
         group: GroupName,
         /// Repeated in the driver's answer.
         order: RequestId,
+    },
+    /// Stop one resource of a running group and all to the right of it, and start them again.
+    RestartGroup {
+        /// Which group.
+        group: GroupName,
+        /// Repeated in the driver's answer, which is that of a start.
+        order: RequestId,
+        /// Identifier of the resource.
+        resource: String,
     },
     /// Stop a group: right to left. Also ends a start that is under way.
     StopGroup {

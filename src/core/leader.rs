@@ -12,8 +12,8 @@ use crate::core::settings::{GroupSettings, Policy};
 use crate::core::time::Instant;
 use crate::ids::{Generation, GroupName, NodeName, PlanVersion, Sequence};
 use crate::wire::status::{
-    Answer, Assignment, ForwardedRequest, GroupReport, GroupState, Phase, Plan, Refusal, Report,
-    Wish,
+    Answer, Assignment, Fitness, ForwardedRequest, GroupReport, GroupState, Phase, Plan, Refusal,
+    Report, Wish,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -320,7 +320,7 @@ impl Core {
         leadership: &mut Leadership,
         accounts: &Accounts<'_>,
     ) {
-        let can = |node: &NodeName| places.get(node).is_some_and(Place::can);
+        let can = |node: &NodeName| places.get(node).is_some_and(Place::might);
         match leadership.pins.get(group) {
             Some(node) if can(node) => {}
             Some(_) => {
@@ -358,13 +358,15 @@ impl Core {
                 let knowledge = self.knowledge(group, name, leadership, accounts);
                 let listed = settings.nodes.contains(name);
                 let here = account.map(|a| a.report.groups.get(group).copied().unwrap_or_default());
-                let failed = here.is_some_and(|g| g.failures > 0);
-                let standing = if failed || !listed {
+                let fitness = here.map(|g| g.fitness).unwrap_or_default();
+                let standing = if fitness == Fitness::Unfit || !listed {
                     Standing::Unable
                 } else if account.is_some_and(|a| a.report.leaving) {
                     Standing::Leaving
                 } else if account.is_some_and(|a| a.report.standby) {
                     Standing::Standby
+                } else if fitness == Fitness::Doubtful {
+                    Standing::Doubtful
                 } else {
                     Standing::Willing
                 };

@@ -1,8 +1,8 @@
 //! The cluster's mind: membership, leadership, leases, placement. Pure: no clock, no socket, no randomness.
 //!
 //! Each file is one concern of [`Core`]: `membership` (who is heard), `election` (whose plan counts), `leader` and
-//! `plan` (who shall run what), `lease` (may we run anything), `duty` (what runs here), `request` (what a person
-//! wants), `report` (what we tell the others), `view` (what we show).
+//! `plan` (who shall run what), `lease` (may we run anything), `duty` (what runs here), `outcome` and `failure` (what
+//! becomes of it), `request` (what a person wants), `report` (what we tell the others), `view` (what we show).
 
 pub mod event;
 pub mod io;
@@ -13,21 +13,24 @@ pub mod view;
 
 mod duty;
 mod election;
+mod failure;
 mod group;
 mod leader;
 mod lease;
 mod membership;
+mod outcome;
 mod peer;
 mod plan;
 mod report;
 mod request;
 mod sent;
 
+pub(crate) use failure::TRIALS_MAX;
 pub use io::{
     GroupOutcome, Holding, Inheritance, Input, Lease, Output, Persistent, Request, Scope, Urgency,
 };
 pub use rules::BrokenRule;
-pub use settings::{GroupSettings, NodeSettings, Policy, Settings};
+pub use settings::{FailurePolicy, GroupSettings, NodeSettings, Policy, Reaction, Settings};
 pub use time::Instant;
 
 use crate::core::event::Event;
@@ -220,6 +223,7 @@ impl Core {
     /// Brings everything in line with what is known now; each step looks at the state only, never at the input.
     fn settle(&mut self) {
         self.expire();
+        self.forget_failures();
         self.elect();
         self.renew_lease();
         for _ in 0..ROUNDS_MAX {
@@ -270,7 +274,10 @@ impl Core {
             .as_ref()
             .and_then(|l| l.next_deadline(self.stop_margin()));
         let voting = Some(self.votes_from());
-        [Some(heartbeat), deaths, lease, certain, voting]
+        let forgotten = (self.groups.values())
+            .filter_map(LocalGroup::next_deadline)
+            .min();
+        [Some(heartbeat), deaths, lease, certain, voting, forgotten]
             .into_iter()
             .flatten()
             .filter(|t| *t > start)

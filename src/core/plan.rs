@@ -40,6 +40,8 @@ pub(super) struct Place {
 pub(super) enum Standing {
     /// Yes.
     Willing,
+    /// The group failed there before: only where no other can, or where it runs.
+    Doubtful,
     /// A person wants it to run nothing: it keeps what nobody else can run.
     Standby,
     /// It is about to stop, with or without a successor.
@@ -50,8 +52,13 @@ pub(super) enum Standing {
 
 impl Place {
     /// The node could start it now.
-    pub(super) fn can(&self) -> bool {
+    fn can(&self) -> bool {
         self.reachable && self.standing == Standing::Willing
+    }
+
+    /// It could, if that is all there is, or somebody's wish.
+    pub(super) fn might(&self) -> bool {
+        self.reachable && matches!(self.standing, Standing::Willing | Standing::Doubtful)
     }
 }
 
@@ -160,7 +167,7 @@ impl Situation<'_> {
                     Decision::of(Assignment::Nobody, "no member can run it")
                 }
                 Standing::Standby => self.stay(owner, "no other node can run it"),
-                Standing::Willing => self.stay(owner, "runs here"),
+                Standing::Willing | Standing::Doubtful => self.stay(owner, "runs here"),
             },
         }
     }
@@ -190,11 +197,18 @@ impl Situation<'_> {
 
     /// The best node that can run it.
     fn target<'s>(&'s self, owner: Option<&'s NodeName>) -> Option<(&'s NodeName, &'static str)> {
-        let can = |n: &&NodeName| self.places.get(*n).is_some_and(Place::can);
-        if let Some(pin) = self.pin.filter(can) {
+        let might = |n: &&NodeName| self.places.get(*n).is_some_and(Place::might);
+        let can = |n: &&NodeName| {
+            let owns = owner == Some(*n) && might(n);
+            owns || self.places.get(*n).is_some_and(Place::can)
+        };
+        if let Some(pin) = self.pin.filter(might) {
             return Some((pin, "a person moved it there"));
         }
-        let first = self.settings.nodes.iter().find(can)?;
+        let Some(first) = self.settings.nodes.iter().find(can) else {
+            let last = self.settings.nodes.iter().find(might)?;
+            return Some((last, "failed there before, but no other node is left"));
+        };
         if self.settings.auto_failback || owner == Some(first) {
             let preferred = self.settings.nodes.first() == Some(first);
             return Some((
@@ -240,6 +254,8 @@ mod tests {
             "standby-runs" => (Knowledge::Running, true, Standing::Standby),
             "leaving-runs" => (Knowledge::Running, true, Standing::Leaving),
             "failed-runs" => (Knowledge::Running, true, Standing::Unable),
+            "doubtful" => (Knowledge::Clear, true, Standing::Doubtful),
+            "doubtful-runs" => (Knowledge::Running, true, Standing::Doubtful),
             "standby" => (Knowledge::Clear, true, Standing::Standby),
             "settling" => (Knowledge::Settling, true, Standing::Willing),
             "unknown" => (Knowledge::Unknown, false, Standing::Willing),
@@ -269,6 +285,7 @@ mod tests {
         let settings = GroupSettings {
             nodes: places.keys().cloned().collect(),
             auto_failback,
+            policies: BTreeMap::new(),
         };
         let situation = Situation {
             settings: &settings,
@@ -319,6 +336,19 @@ mod tests {
         assert_eq!(decide("a=leaving-runs b=clear c=unknown"), "keep a");
         assert_eq!(decide("a=leaving-runs b=dead"), "nobody");
         assert_eq!(decide("a=failed-runs b=dead"), "nobody");
+    }
+
+    #[test]
+    fn a_node_where_it_failed_before_is_the_last_choice_and_keeps_what_it_runs() {
+        assert_eq!(decide("a=doubtful b=clear"), "run b");
+        assert_eq!(decide("a=doubtful b=runs"), "run b");
+        assert_eq!(decide("a=doubtful b=dead"), "run a");
+        assert_eq!(decide("a=doubtful b=standby"), "run a");
+        assert_eq!(decide("a=doubtful b=standby-runs"), "nobody");
+        assert_eq!(decide("a=doubtful b=runs pin=a"), "nobody");
+        assert_eq!(decide("a=doubtful-runs b=clear"), "run a");
+        assert_eq!(decide("a=clear b=doubtful-runs"), "nobody");
+        assert_eq!(decide("a=clear b=doubtful-runs sticky"), "run b");
     }
 
     #[test]

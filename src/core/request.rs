@@ -6,7 +6,7 @@ use crate::core::io::{Output, Request, Scope};
 use crate::core::time::Instant;
 use crate::ids::{GroupName, NodeName, RequestId, Term};
 use crate::wire::status::{
-    Answer, Assignment, ForwardedRequest, GroupState, Phase, Refusal, Status, Wish,
+    Answer, Assignment, Fitness, ForwardedRequest, GroupState, Phase, Refusal, Status, Wish,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -52,7 +52,6 @@ enum Task {
 struct Step {
     group: GroupName,
     node: NodeName,
-    failures_before: u32,
     forwarded: ForwardedRequest,
     accepted_in: Option<Term>,
 }
@@ -165,11 +164,9 @@ impl Core {
             group: group.clone(),
             node: node.clone(),
         });
-        let failures_before = self.failures_of(&group, &node);
         let current = Step {
             group,
             node,
-            failures_before,
             forwarded,
             accepted_in: None,
         };
@@ -242,7 +239,8 @@ impl Core {
         if report.standby {
             return Err(Refusal::NodeInStandby(node.clone()));
         }
-        if report.groups.get(group).is_some_and(|g| g.failures > 0) {
+        let fitness = report.groups.get(group).map(|g| g.fitness);
+        if fitness == Some(Fitness::Unfit) {
             return Err(Refusal::FailedThere {
                 group: group.clone(),
                 node: node.clone(),
@@ -251,14 +249,14 @@ impl Core {
         Ok(())
     }
 
-    fn failures_of(&self, group: &GroupName, node: &NodeName) -> u32 {
+    fn fitness_of(&self, group: &GroupName, node: &NodeName) -> Fitness {
         if *node == self.settings.local {
-            return self.groups.get(group).map_or(0, |g| g.failures);
+            let local = self.groups.get(group).map(|g| g.failures.fitness());
+            return local.unwrap_or_default();
         }
         let status = self.peers.get(node).and_then(|p| p.current());
-        status
-            .and_then(|s| s.report.groups.get(group))
-            .map_or(0, |g| g.failures)
+        let report = status.and_then(|s| s.report.groups.get(group));
+        report.map(|g| g.fitness).unwrap_or_default()
     }
 
     /// Where a group is started, as far as this node knows.
@@ -387,7 +385,7 @@ impl Core {
         if self.started_on(&step.group) == Some(&step.node) {
             return Progress::Ends(Ok(()));
         }
-        if self.failures_of(&step.group, &step.node) > step.failures_before {
+        if self.fitness_of(&step.group, &step.node) == Fitness::Unfit {
             let (group, node) = (step.group.clone(), step.node.clone());
             return Progress::Ends(Err(Refusal::StartFailed { group, node }));
         }

@@ -1,6 +1,7 @@
 //! What the core needs to know of the configuration, checked by whoever made it.
 
 use crate::ids::{ClusterName, GroupName, NodeName};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -58,6 +59,71 @@ pub struct GroupSettings {
     pub nodes: Vec<NodeName>,
     /// Whether it returns to a preferred node that came back.
     pub auto_failback: bool,
+    /// What a failure of a resource leads to, by its identifier.
+    pub policies: BTreeMap<String, FailurePolicy>,
+}
+
+impl GroupSettings {
+    /// What a failure of a resource leads to.
+    pub fn policy(&self, resource: &str) -> FailurePolicy {
+        self.policies.get(resource).copied().unwrap_or_default()
+    }
+}
+
+/// Restarts here before the group moves, by default.
+pub const RESTART_LIMIT: u32 = 3;
+
+/// Largest limit of restarts.
+pub const RESTART_LIMIT_MAX: u32 = 100;
+
+/// How long a failure counts, by default.
+pub const RESTART_WINDOW: Duration = Duration::from_secs(600);
+
+/// What failures of one resource lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailurePolicy {
+    /// The answer to one that ran and does not any more.
+    pub reaction: Reaction,
+    /// How long a failure counts.
+    pub window: Duration,
+}
+
+/// The answer to a resource that ran and does not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reaction {
+    /// It is started again here, at most so often (0 to [`RESTART_LIMIT_MAX`]) within the window; then the group moves.
+    Restart {
+        /// So often.
+        limit: u32,
+    },
+    /// People are told, and the group goes on without it.
+    Ignore,
+}
+
+impl FailurePolicy {
+    /// Whether the group goes on without the resource.
+    pub fn is_lenient(&self) -> bool {
+        self.reaction == Reaction::Ignore
+    }
+
+    /// How often it is started again within the window.
+    pub fn restarts(&self) -> u32 {
+        match self.reaction {
+            Reaction::Restart { limit } => limit,
+            Reaction::Ignore => 0,
+        }
+    }
+}
+
+impl Default for FailurePolicy {
+    fn default() -> Self {
+        Self {
+            reaction: Reaction::Restart {
+                limit: RESTART_LIMIT,
+            },
+            window: RESTART_WINDOW,
+        }
+    }
 }
 
 /// What it takes to run groups.

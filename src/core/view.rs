@@ -6,7 +6,7 @@ use crate::core::peer::Contact;
 use crate::core::settings::Policy;
 use crate::core::time::Instant;
 use crate::ids::{Generation, GroupName, LinkId, NodeName, Term};
-use crate::wire::status::{GroupReport, GroupState, Phase};
+use crate::wire::status::{Fitness, GroupReport, GroupState, Phase};
 use std::collections::BTreeMap;
 
 /// The cluster as this node sees it.
@@ -304,7 +304,8 @@ impl Core {
         {
             return (GroupCondition::Blocked, Some(node.clone()));
         }
-        let failed = reports.values().any(|r| r.failures > 0) && self.planned_owner(name).is_none();
+        let unfit = reports.values().any(|r| r.fitness == Fitness::Unfit);
+        let failed = unfit && self.planned_owner(name).is_none();
         (
             if failed {
                 GroupCondition::Failed

@@ -85,7 +85,7 @@ fn resources(config: &Config) -> impl Iterator<Item = &ResourceKind> {
 async fn unit_warnings(config: &Config) -> Vec<String> {
     let units: BTreeSet<&str> = resources(config)
         .filter_map(|kind| match kind {
-            ResourceKind::Unit { name } => Some(name.as_str()),
+            ResourceKind::Unit { name, .. } => Some(name.as_str()),
             ResourceKind::Address { .. }
             | ResourceKind::Mount { .. }
             | ResourceKind::Script { .. }

@@ -215,6 +215,54 @@ fn draft(event: &Event, context: &Context<'_>) -> Draft {
                 .group(group)
                 .field("HA_RESOURCE", resource)
         }
+        Event::ResourceRestarting {
+            group,
+            resource,
+            reason,
+            attempt,
+            limit,
+        } => {
+            let text = format!(
+                "Group {group}: \"{resource}\" failed, starting it again here ({attempt} of {limit}): {reason}"
+            );
+            Draft::new(t::RESOURCE_RESTARTING, text)
+                .group(group)
+                .field("HA_RESOURCE", resource)
+        }
+        Event::ResourceFailureIgnored {
+            group,
+            resource,
+            reason,
+        } => {
+            let text = format!(
+                "Group {group}: \"{resource}\" failed, and the group goes on without it, as configured: {reason}"
+            );
+            Draft::new(t::RESOURCE_FAILURE_IGNORED, text)
+                .group(group)
+                .field("HA_RESOURCE", resource)
+        }
+        Event::ResourceAppeared {
+            group,
+            resource,
+            stopped,
+        } => {
+            let end = if *stopped {
+                "stopping it"
+            } else {
+                "leaving it, as configured"
+            };
+            let text = format!(
+                "Group {group}: \"{resource}\" was started here by somebody else, though the group does not run here: {end}."
+            );
+            Draft::new(t::RESOURCE_APPEARED, text)
+                .group(group)
+                .field("HA_RESOURCE", resource)
+        }
+        Event::FailuresExpired { group } => Draft::new(
+            t::FAILURES_EXPIRED,
+            format!("Group {group}: its failures here are past; it may run here again where no other node can."),
+        )
+        .group(group),
         Event::GroupBlocked {
             group,
             resource,

@@ -54,6 +54,10 @@ table! {
     GROUP_STOPPED = "group-stopped", "7360475e7db14162a233d035883c7e20", Notice;
     GROUP_FAILED = "group-failed", "376701f597ec444ba87f204cf9066a20", Error;
     GROUP_BLOCKED = "group-blocked", "ece0ad3ef57f40aeb2e21697a969e258", Critical;
+    RESOURCE_RESTARTING = "resource-restarting", "70af835b6a234afe91d6fc30c4797710", Warning;
+    RESOURCE_FAILURE_IGNORED = "resource-failure-ignored", "e0af0b67c1ea4b0a8ba06db09ce4f7e6", Error;
+    RESOURCE_APPEARED = "resource-appeared", "36e06de11cc24eb389d2ad01915b721a", Warning;
+    FAILURES_EXPIRED = "failures-expired", "4a0d55f18b7d4c62bde1479c2c3f4cee", Notice;
     RESOURCE_NOTED = "resource-noted", "467559b4a6de4a29bdebac1975f7064c", Warning;
     GROUP_HAS_NO_NODE = "group-has-no-node", "524a2aac152f41599d90e0bb82cfbf70", Critical;
     DOUBLE_OWNER = "double-owner", "e661ab9b1b534d819d16da593c35848d", Critical;

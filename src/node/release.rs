@@ -249,6 +249,12 @@ pub(super) async fn stop_groups(groups: &[Group], respawns: bool) -> anyhow::Res
     let (sender, mut events) = mpsc::channel(1024);
     let guard = Guard::default();
     guard.set(Lease::None);
+    // Whatever runs without its group, too, is of no use without the daemon.
+    let cold = groups.iter().cloned().map(|group| Group {
+        here: false,
+        ..group
+    });
+    let groups = &cold.collect::<Vec<_>>();
     let mut hands = Hands::start(groups, sender, guard).await?;
     let mut waiting = BTreeSet::new();
     for group in groups {
@@ -277,9 +283,11 @@ pub(super) async fn stop_groups(groups: &[Group], respawns: bool) -> anyhow::Res
             }
             GroupOutcome::Started
             | GroupOutcome::StartFailed { .. }
-            | GroupOutcome::Failed { .. } => {}
+            | GroupOutcome::Failed { .. }
+            | GroupOutcome::Appeared { .. } => {}
         }
     }
+    hands.withdraw_presence().await;
     // A message bus that is away must not keep a machine without such programs from its end.
     if (hands.needs_systemd() || respawns)
         && let Err(reason) = hands.stop_respawned().await

@@ -251,6 +251,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         config,
     };
     spare::keep(&options.state);
+    node.hands.publish_presence();
     node.hands.respawn(&node.config.respawn);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     node.run_loop(stop).await

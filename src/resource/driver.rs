@@ -1,26 +1,29 @@
 //! The real driver of a group: addresses by `address`, units by `unit`, mounts by `mount`, programs by `agent`.
 
-use crate::config::model::{Resource, ResourceKind};
+use crate::config::model::{Group, Resource, ResourceKind};
 use crate::config::vip::AddressSet;
-use crate::ids::GroupName;
 use crate::resource::address::Addresses;
 use crate::resource::agent::{Agent, Agents};
 use crate::resource::check::Checks;
 use crate::resource::mount::Mount;
 use crate::resource::ocf::Ocf;
-use crate::resource::runner::Driver;
+use crate::resource::presence::Herald;
+use crate::resource::runner::{Driver, Presence, Purpose};
 use crate::resource::script::Script;
 use crate::resource::unit::Units;
+use crate::resource::warm::{self, Warm};
 use std::sync::Arc;
 
 /// Drives the resources of one group.
 #[derive(Debug)]
 pub(crate) struct GroupDriver {
-    pub(crate) group: GroupName,
+    pub(crate) group: Arc<Group>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) units: Arc<Units>,
     pub(super) agents: Agents,
     pub(crate) checks: Checks,
+    pub(super) warm: Warm,
+    pub(super) herald: Herald,
 }
 
 /// What a resource is, in the terms of the one who works on it.
@@ -39,7 +42,7 @@ pub(crate) enum Target<'a> {
 pub(crate) fn target(resource: &Resource) -> Target<'_> {
     match &resource.kind {
         ResourceKind::Address(set) => Target::Addresses(set),
-        ResourceKind::Unit { name } => Target::Unit(name),
+        ResourceKind::Unit { name, standby: _ } => Target::Unit(name),
         ResourceKind::Mount {
             directory: _,
             unit,
@@ -84,7 +87,10 @@ impl Driver for GroupDriver {
     async fn start(&self, resource: &Resource) -> Result<(), String> {
         let id = &resource.id;
         let result = match target(resource) {
-            Target::Addresses(set) => self.addresses.acquire(set, &self.group, id).await,
+            Target::Addresses(set) => self.addresses.acquire(set, &self.group.name, id).await,
+            Target::Unit(name) if warm::unit(&self.group, resource).is_some() => {
+                self.units.start_anywhere(name).await
+            }
             Target::Unit(name) => self.units.start(name).await,
             Target::Mount(mount) => self.units.mount(&mount).await,
             Target::Agent(agent) => self.agents.start(resource, agent).await,
@@ -95,10 +101,13 @@ impl Driver for GroupDriver {
         result
     }
 
-    async fn stop(&self, resource: &Resource) -> Result<(), String> {
+    async fn stop(&self, resource: &Resource, purpose: Purpose) -> Result<(), String> {
         self.checks.end(resource);
+        if purpose == Purpose::Leave && warm::unit(&self.group, resource).is_some() {
+            return Ok(());
+        }
         match target(resource) {
-            Target::Addresses(set) => self.addresses.release(set, &self.group, &resource.id),
+            Target::Addresses(set) => self.addresses.release(set, &self.group.name, &resource.id),
             Target::Unit(name) => self.units.stop(name).await,
             Target::Mount(mount) => self.units.stop(&mount.unit).await,
             Target::Agent(agent) => self.agents.stop(resource, agent).await,
@@ -107,12 +116,30 @@ impl Driver for GroupDriver {
 
     async fn fault(&self, resource: &Resource) -> Option<String> {
         let ended = match target(resource) {
-            Target::Addresses(_) => self.addresses.fault(&self.group, &resource.id),
+            Target::Addresses(_) => self.addresses.fault(&self.group.name, &resource.id),
             Target::Unit(name) => self.units.fault(name).await,
             Target::Mount(mount) => self.units.fault(&mount.unit).await,
             Target::Agent(_) => self.agents.fault(resource),
         };
         ended.or_else(|| self.checks.fault(resource))
+    }
+
+    fn appeared(&self, resource: &Resource) -> bool {
+        match target(resource) {
+            Target::Unit(_) if warm::unit(&self.group, resource).is_some() => false,
+            Target::Unit(name) => self.units.is_up(name),
+            Target::Mount(mount) => self.units.is_up(&mount.unit),
+            // Addresses are kept away by their own driver; programs are asked only while they run.
+            Target::Addresses(_) | Target::Agent(_) => false,
+        }
+    }
+
+    async fn idle(&self) {
+        self.warm.keep().await;
+    }
+
+    async fn show_presence(&self, presence: Presence) {
+        self.herald.show(presence).await;
     }
 
     fn overdue(&self, resource: &Resource) -> String {

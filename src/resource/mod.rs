@@ -22,6 +22,7 @@ mod monitor;
 pub mod mount;
 pub mod netlink;
 mod ocf;
+mod presence;
 pub mod probe;
 mod respawn;
 pub mod route;
@@ -30,6 +31,7 @@ mod script;
 pub mod sentry;
 pub mod transient;
 pub mod unit;
+mod warm;
 
 pub use guard::Guard;
 
@@ -42,12 +44,14 @@ use anyhow::Context;
 use check::Checks;
 use driver::{GroupDriver, Target, target};
 use netlink::Watch;
+use presence::Herald;
 use runner::{Goal, Order};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use unit::Units;
+use warm::Warm;
 
 /// What the drivers say, unasked or as the end of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,11 +165,13 @@ impl Hands {
                 events.clone(),
             );
             let driver = GroupDriver {
-                group: group.name.clone(),
+                group: Arc::clone(&group),
                 checks,
                 addresses: Arc::clone(&addresses),
                 units: Arc::clone(&units),
                 agents: Agents::new(group.name.clone(), Arc::clone(&units)),
+                herald: Herald::new(&group.name, Arc::clone(&units)),
+                warm: Warm::new(Arc::clone(&group), Arc::clone(&units), events.clone()),
             };
             let (orders, newest) = watch::channel(None);
             let runner = runner::run(
@@ -185,6 +191,23 @@ impl Hands {
             connection,
             tasks,
         })
+    }
+
+    /// Lets systemd know the targets that tell on which node each group runs, and connects to it for their sake.
+    pub fn publish_presence(&mut self) {
+        let groups = self.groups.values().map(|hand| hand.group.as_ref());
+        presence::publish(&groups.cloned().collect::<Vec<_>>());
+        if !self.groups.is_empty() && self.connection.is_none() {
+            self.connection = Some(connect(&self.units));
+        }
+    }
+
+    /// Stops the targets of groups that were released.
+    pub async fn withdraw_presence(&mut self) {
+        if self.connection.is_none() {
+            self.connection = Some(connect(&self.units));
+        }
+        self.units.withdraw_presence(self.groups.keys()).await;
     }
 
     /// Starts the programs that live and die with the daemon, in the background.
@@ -218,6 +241,13 @@ impl Hands {
     /// Orders a start. Ends an order under way, whose outcome is then not sent.
     pub fn start_group(&self, group: &GroupName, order: RequestId) {
         self.order(group, order, Goal::Start);
+    }
+
+    /// Orders a restart of one resource of a running group and of all to the right of it, which counts as a start.
+    pub fn restart_group(&self, group: &GroupName, order: RequestId, resource: &str) {
+        let resources = self.groups.get(group).map(|hand| &hand.group.resources);
+        let position = resources.and_then(|all| all.iter().position(|it| it.id == resource));
+        self.order(group, order, Goal::Restart(position.unwrap_or(0)));
     }
 
     /// Orders a stop, from any state. Ends an order under way, whose outcome is then not sent.

@@ -2,17 +2,22 @@
 //!
 //! Orders are latest-wins: a newer order ends the one under way, whose outcome is then never sent. Each
 //! order works from any state, so that nothing need be remembered of one that was cut short. What a start
-//! or stop consists of is the driver's.
+//! or stop consists of is the driver's. Between orders the group is watched: what fails while it runs, and what others
+//! start while it does not.
 
 use crate::config::model::{Group, Resource, ResourceKind};
 use crate::core::io::{GroupOutcome, Urgency};
 use crate::ids::RequestId;
-use crate::resource::{HandsEvent, ResourceState};
+use crate::resource::{HandsEvent, ResourceState, warm};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Least time between two looks at what others start, so that a fight over a unit costs little.
+const APPEARANCE_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the runner needs of those who do the work. Words in errors are for people.
 pub trait Driver: Send + Sync + 'static {
@@ -20,11 +25,41 @@ pub trait Driver: Send + Sync + 'static {
     /// began is ended by the next stop.
     fn start(&self, resource: &Resource) -> impl Future<Output = Result<(), String>> + Send;
     /// Stops a resource from any state; nothing there is success. Dropping gives up waiting.
-    fn stop(&self, resource: &Resource) -> impl Future<Output = Result<(), String>> + Send;
+    fn stop(
+        &self,
+        resource: &Resource,
+        purpose: Purpose,
+    ) -> impl Future<Output = Result<(), String>> + Send;
     /// Why a started resource does not run any more; none while it runs, or while nobody knows.
     fn fault(&self, resource: &Resource) -> impl Future<Output = Option<String>> + Send;
+    /// Whether a resource that was stopped runs, as far as is known.
+    fn appeared(&self, resource: &Resource) -> bool;
+    /// Keeps what runs without the group, too, as it should be while the group does not run here; never returns.
+    fn idle(&self) -> impl Future<Output = ()> + Send;
+    /// Lets others on this machine know whether the group is here.
+    fn show_presence(&self, presence: Presence) -> impl Future<Output = ()> + Send;
     /// What a start or stop that took too long was waiting for.
     fn overdue(&self, resource: &Resource) -> String;
+}
+
+/// Why a resource is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The group is to run here no more.
+    Leave,
+    /// It is started again at once.
+    Restart,
+}
+
+/// Whether a group is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It runs.
+    Here,
+    /// It is about to be stopped, once those who depend on it have ended.
+    Leaving,
+    /// It must be stopped at once, whoever depends on it.
+    Gone,
 }
 
 /// What is asked of a group.
@@ -32,6 +67,8 @@ pub trait Driver: Send + Sync + 'static {
 pub enum Goal {
     /// To run.
     Start,
+    /// To stop and start again what runs from this position on.
+    Restart(usize),
     /// Not to run.
     Stop(Urgency),
 }
@@ -43,6 +80,29 @@ pub struct Order {
     pub id: RequestId,
     /// What is asked.
     pub goal: Goal,
+}
+
+/// What the last order has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Everything was started.
+    Running,
+    /// Everything was stopped.
+    Down,
+    /// No order yet, or one that failed.
+    Unclear,
+}
+
+/// What was found between two orders.
+enum Finding {
+    /// A resource of the running group has failed.
+    Failure(Failure),
+    /// It runs again, without us.
+    Recovery(usize),
+    /// A resource of the stopped group runs.
+    Appearance(usize),
+    /// It does not any more.
+    Disappearance(usize),
 }
 
 /// Runs a group until the sender of orders is dropped. `changes` says when a fault may have appeared.
@@ -59,9 +119,10 @@ pub async fn run<D: Driver>(
         driver,
         events,
         states,
+        told: BTreeSet::new(),
+        appeared: None,
     };
-    // Everything was started, and no failure was told since.
-    let mut running = false;
+    let mut rest = Rest::Unclear;
     loop {
         tokio::select! {
             biased;
@@ -70,14 +131,12 @@ pub async fn run<D: Driver>(
                     return;
                 }
                 match runner.obey(&mut orders).await {
-                    Some(started) => running = started,
+                    Some(left) => rest = left,
                     None => return,
                 }
             }
-            failed = runner.failure(&mut changes), if running => {
-                running = false;
-                runner.on_failure(failed).await;
-            }
+            finding = runner.look(rest, &mut changes) => runner.on_finding(finding).await,
+            () = runner.driver.idle(), if rest == Rest::Down => {}
         }
     }
 }
@@ -87,6 +146,10 @@ struct Runner<D> {
     driver: D,
     events: mpsc::Sender<HandsEvent>,
     states: Vec<ResourceState>,
+    /// Resources of which a failure or an appearance was told, and nothing has changed since.
+    told: BTreeSet<usize>,
+    /// When an appearance was told last.
+    appeared: Option<Instant>,
 }
 
 /// A resource, by its position, and what the driver said of it.
@@ -94,17 +157,28 @@ type Failure = (usize, String);
 
 impl<D: Driver> Runner<D> {
     /// Carries out the newest order, whatever becomes of older ones, and tells its outcome.
-    /// Answers whether the group runs; none when there will be no more orders.
-    async fn obey(&mut self, orders: &mut watch::Receiver<Option<Order>>) -> Option<bool> {
+    /// Answers what that has left; none when there will be no more orders.
+    async fn obey(&mut self, orders: &mut watch::Receiver<Option<Order>>) -> Option<Rest> {
         loop {
             let order = (*orders.borrow_and_update())?;
             tokio::select! {
                 biased;
                 newer = orders.changed() => newer.ok()?,
                 outcome = self.execute(order.goal) => {
-                    let running = outcome == GroupOutcome::Started;
+                    let rest = match outcome {
+                        GroupOutcome::Started => Rest::Running,
+                        GroupOutcome::Stopped | GroupOutcome::StartFailed { .. } => Rest::Down,
+                        GroupOutcome::StopFailed { .. }
+                        | GroupOutcome::Failed { .. }
+                        | GroupOutcome::Appeared { .. } => Rest::Unclear,
+                    };
+                    // A failure that was told while the order was on its way may have found nobody who listened; one
+                    // that is ignored need not be told twice.
+                    let group = Arc::clone(&self.group);
+                    let running = rest == Rest::Running;
+                    self.told.retain(|position| running && is_ignored(&group, *position));
                     self.tell(Some(order.id), outcome).await;
-                    return Some(running);
+                    return Some(rest);
                 }
             }
         }
@@ -112,10 +186,24 @@ impl<D: Driver> Runner<D> {
 
     async fn execute(&mut self, goal: Goal) -> GroupOutcome {
         match goal {
-            Goal::Start => self.start().await,
+            Goal::Start => self.start(0).await,
+            Goal::Restart(first) => {
+                let order = (first..self.group.resources.len()).rev().collect();
+                match self.stop(order, Purpose::Restart).await {
+                    None => self.start(first).await,
+                    Some(failure) => self.stop_failed(failure),
+                }
+            }
             Goal::Stop(urgency) => {
-                let order = stop_order(&self.group.resources, urgency);
-                match self.stop(order).await {
+                let (first, rest) = stop_order(&self.group.resources, urgency);
+                let hurried = self.stop(first, Purpose::Leave).await;
+                let presence = match urgency {
+                    Urgency::Orderly => Presence::Leaving,
+                    Urgency::LeaseLost => Presence::Gone,
+                };
+                self.driver.show_presence(presence).await;
+                let failure = self.stop(rest, Purpose::Leave).await;
+                match hurried.or(failure) {
                     None => GroupOutcome::Stopped,
                     Some(failure) => self.stop_failed(failure),
                 }
@@ -123,9 +211,10 @@ impl<D: Driver> Runner<D> {
         }
     }
 
-    async fn start(&mut self) -> GroupOutcome {
+    /// Starts what stands from `first` on.
+    async fn start(&mut self, first: usize) -> GroupOutcome {
         let group = Arc::clone(&self.group);
-        for (position, resource) in group.resources.iter().enumerate() {
+        for (position, resource) in group.resources.iter().enumerate().skip(first) {
             // An address takes microseconds: a burst of them shall not be slowed down by telling of it.
             if !matches!(resource.kind, ResourceKind::Address { .. }) {
                 self.show(position, ResourceState::Starting).await;
@@ -136,17 +225,22 @@ impl<D: Driver> Runner<D> {
             };
             match result {
                 Ok(()) => self.show(position, ResourceState::Started).await,
+                Err(reason) if is_ignored(&group, position) => {
+                    self.on_failure((position, reason)).await;
+                }
                 Err(reason) => return self.roll_back((position, reason)).await,
             }
         }
+        self.driver.show_presence(Presence::Here).await;
         GroupOutcome::Started
     }
 
     /// Stops what was started, and the resource that failed too: it may have got half way.
     async fn roll_back(&mut self, (failed, reason): Failure) -> GroupOutcome {
         self.show(failed, ResourceState::Failed).await;
+        self.driver.show_presence(Presence::Leaving).await;
         let order = (0..=failed).rev().collect();
-        match self.stop(order).await {
+        match self.stop(order, Purpose::Leave).await {
             None => {
                 self.show(failed, ResourceState::Failed).await;
                 GroupOutcome::StartFailed {
@@ -163,21 +257,24 @@ impl<D: Driver> Runner<D> {
 
     /// Stops resources in this order. Goes on after a failure, so that as little as possible is left, and
     /// answers with the first.
-    async fn stop(&mut self, order: Vec<usize>) -> Option<Failure> {
+    async fn stop(&mut self, order: Vec<usize>, purpose: Purpose) -> Option<Failure> {
         let group = Arc::clone(&self.group);
         let mut first = None;
         for position in order {
             let Some(resource) = group.resources.get(position) else {
                 continue;
             };
-            if !matches!(resource.kind, ResourceKind::Address { .. }) {
+            let stays = purpose == Purpose::Leave && warm::unit(&group, resource).is_some();
+            if !stays && !matches!(resource.kind, ResourceKind::Address { .. }) {
                 self.show(position, ResourceState::Stopping).await;
             }
-            let result = match timeout(resource.stop_timeout, self.driver.stop(resource)).await {
-                Ok(result) => result,
-                Err(_) => Err(self.too_long("stop", resource, resource.stop_timeout)),
-            };
+            let result =
+                match timeout(resource.stop_timeout, self.driver.stop(resource, purpose)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(self.too_long("stop", resource, resource.stop_timeout)),
+                };
             match result {
+                Ok(()) if stays => {}
                 Ok(()) => self.show(position, ResourceState::Stopped).await,
                 Err(reason) => {
                     self.show(position, ResourceState::Blocked).await;
@@ -188,14 +285,17 @@ impl<D: Driver> Runner<D> {
         first
     }
 
-    /// Waits until a resource of the running group has failed.
-    async fn failure(&self, changes: &mut watch::Receiver<()>) -> Failure {
+    /// Waits until there is something to tell of what the last order has left.
+    async fn look(&self, rest: Rest, changes: &mut watch::Receiver<()>) -> Finding {
         loop {
             changes.mark_unchanged();
-            for (position, resource) in self.group.resources.iter().enumerate() {
-                if let Some(reason) = self.driver.fault(resource).await {
-                    return (position, reason);
-                }
+            let finding = match rest {
+                Rest::Running => self.look_at_running().await,
+                Rest::Down => self.look_at_stopped().await,
+                Rest::Unclear => None,
+            };
+            if let Some(finding) = finding {
+                return finding;
             }
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -203,7 +303,59 @@ impl<D: Driver> Runner<D> {
         }
     }
 
+    async fn look_at_running(&self) -> Option<Finding> {
+        for (position, resource) in self.group.resources.iter().enumerate() {
+            let told = self.told.contains(&position);
+            match self.driver.fault(resource).await {
+                Some(reason) if !told => return Some(Finding::Failure((position, reason))),
+                None if told => return Some(Finding::Recovery(position)),
+                Some(_) | None => {}
+            }
+        }
+        None
+    }
+
+    async fn look_at_stopped(&self) -> Option<Finding> {
+        let appears = |(position, resource): (usize, &Resource)| match (
+            self.driver.appeared(resource),
+            self.told.contains(&position),
+        ) {
+            (true, false) => Some(Finding::Appearance(position)),
+            (false, true) => Some(Finding::Disappearance(position)),
+            (true, true) | (false, false) => None,
+        };
+        let look = || self.group.resources.iter().enumerate().find_map(appears);
+        let finding = look()?;
+        if let Some(before) = self.appeared {
+            sleep_until(before + APPEARANCE_PAUSE).await;
+            return look();
+        }
+        Some(finding)
+    }
+
+    async fn on_finding(&mut self, finding: Finding) {
+        match finding {
+            Finding::Failure(failure) => self.on_failure(failure).await,
+            Finding::Recovery(position) => {
+                self.told.remove(&position);
+                self.show(position, ResourceState::Started).await;
+            }
+            Finding::Appearance(position) => {
+                self.told.insert(position);
+                self.appeared = Some(Instant::now());
+                self.show(position, ResourceState::Started).await;
+                let resource = self.name(position);
+                self.tell(None, GroupOutcome::Appeared { resource }).await;
+            }
+            Finding::Disappearance(position) => {
+                self.told.remove(&position);
+                self.show(position, ResourceState::Stopped).await;
+            }
+        }
+    }
+
     async fn on_failure(&mut self, (position, reason): Failure) {
+        self.told.insert(position);
         self.show(position, ResourceState::Failed).await;
         let resource = self.name(position);
         self.tell(None, GroupOutcome::Failed { resource, reason })
@@ -263,22 +415,21 @@ impl<D: Driver> Runner<D> {
     }
 }
 
-/// Positions in the order in which they are stopped: right to left, but addresses first where the lease
-/// is lost, since another node may take them at any moment.
-fn stop_order(resources: &[Resource], urgency: Urgency) -> Vec<usize> {
-    let reverse = (0..resources.len()).rev();
-    match urgency {
-        Urgency::Orderly => reverse.collect(),
-        Urgency::LeaseLost => {
-            let is_address = |position: &usize| {
-                resources
-                    .get(*position)
-                    .is_some_and(|resource| matches!(resource.kind, ResourceKind::Address { .. }))
-            };
-            let (addresses, others): (Vec<_>, Vec<_>) = reverse.partition(is_address);
-            [addresses, others].concat()
-        }
-    }
+/// Positions in the order in which they are stopped, right to left: those that come first whoever depends on them, and
+/// the rest. Where the lease is lost another node may take the addresses at any moment.
+fn stop_order(resources: &[Resource], urgency: Urgency) -> (Vec<usize>, Vec<usize>) {
+    let is_hurried = |position: &usize| {
+        let resource = resources.get(*position);
+        let is_address = |it: &Resource| matches!(it.kind, ResourceKind::Address { .. });
+        urgency == Urgency::LeaseLost && resource.is_some_and(is_address)
+    };
+    (0..resources.len()).rev().partition(is_hurried)
+}
+
+/// Whether the group does without a resource that has failed.
+fn is_ignored(group: &Group, position: usize) -> bool {
+    let resource = group.resources.get(position);
+    resource.is_some_and(|it| it.policy.is_lenient())
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The runner against a driver that keeps a diary.
 
 use super::*;
+use crate::config::model::Standby;
 use crate::config::vip::{AddressSet, AddressWithPrefix};
+use crate::core::{FailurePolicy, Reaction};
 use crate::ids::GroupName;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,6 +16,7 @@ struct Script {
     start: Act,
     stop: Act,
     fault: Option<&'static str>,
+    appeared: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,11 +68,20 @@ impl Driver for Fake {
     async fn start(&self, resource: &Resource) -> Result<(), String> {
         self.act("start", resource).await
     }
-    async fn stop(&self, resource: &Resource) -> Result<(), String> {
+    async fn stop(&self, resource: &Resource, _: Purpose) -> Result<(), String> {
         self.act("stop", resource).await
     }
     async fn fault(&self, resource: &Resource) -> Option<String> {
         self.script(resource).fault.map(str::to_owned)
+    }
+    fn appeared(&self, resource: &Resource) -> bool {
+        self.script(resource).appeared
+    }
+    async fn idle(&self) {
+        std::future::pending().await
+    }
+    async fn show_presence(&self, presence: Presence) {
+        self.0.diary.lock().unwrap().push(format!("{presence:?}"));
     }
     fn overdue(&self, _: &Resource) -> String {
         "the stage is empty".to_owned()
@@ -86,12 +98,16 @@ struct Play {
 
 impl Play {
     fn begin() -> Self {
+        Self::with(group())
+    }
+
+    fn with(group: Group) -> Self {
         let stage = Arc::new(Stage::default());
         let (orders, newest) = watch::channel(None);
         let (changes, seen) = watch::channel(());
         let (sender, events) = mpsc::channel(64);
         tokio::spawn(run(
-            Arc::new(group()),
+            Arc::new(group),
             Fake(Arc::clone(&stage)),
             newest,
             seen,
@@ -141,6 +157,7 @@ fn group() -> Group {
         kind,
         start_timeout: Duration::from_millis(50),
         stop_timeout: Duration::from_millis(50),
+        policy: FailurePolicy::default(),
         checks: Vec::new(),
     };
     let unit = |id: &str| {
@@ -148,6 +165,7 @@ fn group() -> Group {
             id,
             ResourceKind::Unit {
                 name: format!("{id}.service"),
+                standby: Standby::Stopped,
             },
         )
     };
@@ -166,6 +184,7 @@ fn group() -> Group {
         name: GroupName::new("web").unwrap(),
         resources: vec![unit("a"), address("v"), address("w"), unit("b")],
         checks: Vec::new(),
+        here: true,
     }
 }
 
@@ -183,10 +202,16 @@ fn a_group_starts_left_to_right_and_stops_right_to_left() {
     play(|mut play| async move {
         play.order(1, Goal::Start);
         assert_eq!(play.outcome().await, (Some(1), GroupOutcome::Started));
-        assert_eq!(play.diary(), ["start a", "start v", "start w", "start b"]);
+        assert_eq!(
+            play.diary(),
+            ["start a", "start v", "start w", "start b", "Here"]
+        );
         play.order(2, Goal::Stop(Urgency::Orderly));
         assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Stopped));
-        assert_eq!(play.diary(), ["stop b", "stop w", "stop v", "stop a"]);
+        assert_eq!(
+            play.diary(),
+            ["Leaving", "stop b", "stop w", "stop v", "stop a"]
+        );
     });
 }
 
@@ -195,7 +220,10 @@ fn a_lost_lease_takes_the_addresses_first() {
     play(|mut play| async move {
         play.order(1, Goal::Stop(Urgency::LeaseLost));
         assert_eq!(play.outcome().await, (Some(1), GroupOutcome::Stopped));
-        assert_eq!(play.diary(), ["stop w", "stop v", "stop b", "stop a"]);
+        assert_eq!(
+            play.diary(),
+            ["stop w", "stop v", "Gone", "stop b", "stop a"]
+        );
     });
 }
 
@@ -219,7 +247,7 @@ fn a_failed_start_is_rolled_back_in_reverse_with_the_one_that_failed() {
         assert_eq!(
             diary,
             [
-                "start a", "start v", "start w", "stop w", "stop v", "stop a"
+                "start a", "start v", "start w", "Leaving", "stop w", "stop v", "stop a"
             ]
         );
     });
@@ -294,7 +322,10 @@ fn a_stop_that_takes_too_long_is_a_failed_stop_and_the_others_are_stopped_nevert
             panic!("{outcome:?}");
         };
         assert_eq!(resource, "b");
-        assert_eq!(play.diary(), ["stop b", "stop w", "stop v", "stop a"]);
+        assert_eq!(
+            play.diary(),
+            ["Leaving", "stop b", "stop w", "stop v", "stop a"]
+        );
     });
 }
 
@@ -313,7 +344,7 @@ fn a_stop_ends_a_start_under_way_and_only_the_stop_has_an_outcome() {
         play.order(2, Goal::Stop(Urgency::Orderly));
         assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Stopped));
         let diary = play.diary();
-        assert_eq!(diary[4..], ["stop b", "stop w", "stop v", "stop a"]);
+        assert_eq!(diary[5..], ["stop b", "stop w", "stop v", "stop a"]);
     });
 }
 
@@ -323,7 +354,10 @@ fn of_two_orders_at_once_only_the_newer_is_carried_out() {
         play.order(1, Goal::Start);
         play.order(2, Goal::Stop(Urgency::Orderly));
         assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Stopped));
-        assert_eq!(play.diary(), ["stop b", "stop w", "stop v", "stop a"]);
+        assert_eq!(
+            play.diary(),
+            ["Leaving", "stop b", "stop w", "stop v", "stop a"]
+        );
     });
 }
 
@@ -380,5 +414,142 @@ fn states_are_shown_as_they_change() {
         assert_eq!(last("a").as_deref(), Some("a stopped"));
         assert_eq!(last("w").as_deref(), Some("w failed"));
         assert_eq!(last("b"), None);
+    });
+}
+
+/// A resource fails, and the group is a group that does without `a`.
+fn lenient() -> Group {
+    let mut group = group();
+    group.resources[0].policy.reaction = Reaction::Ignore;
+    group
+}
+
+fn failing(reason: &'static str) -> Script {
+    Script {
+        fault: Some(reason),
+        ..Script::default()
+    }
+}
+
+fn failed(resource: &str, reason: &str) -> GroupOutcome {
+    GroupOutcome::Failed {
+        resource: resource.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+#[test]
+fn a_restart_takes_the_resource_and_all_to_the_right_of_it() {
+    play(|mut play| async move {
+        play.order(1, Goal::Start);
+        play.outcome().await;
+        play.diary();
+        play.order(2, Goal::Restart(2));
+        assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Started));
+        let diary = play.diary();
+        assert_eq!(diary, ["stop b", "stop w", "start w", "start b", "Here"]);
+    });
+}
+
+#[test]
+fn a_restart_that_does_not_start_is_rolled_back_as_a_whole() {
+    play(|mut play| async move {
+        play.order(1, Goal::Start);
+        play.outcome().await;
+        play.diary();
+        let script = Script {
+            start: fails("no"),
+            ..Script::default()
+        };
+        play.script("b", script);
+        play.order(2, Goal::Restart(3));
+        let (_, outcome) = play.outcome().await;
+        assert!(
+            matches!(outcome, GroupOutcome::StartFailed { .. }),
+            "{outcome:?}"
+        );
+        let diary = play.diary();
+        assert_eq!(
+            diary,
+            [
+                "stop b", "start b", "Leaving", "stop b", "stop w", "stop v", "stop a"
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_second_failure_is_told_beside_a_first_and_again_after_a_restart_that_left_it() {
+    play(|mut play| async move {
+        play.order(1, Goal::Start);
+        play.outcome().await;
+        play.script("b", failing("gone"));
+        play.changes.send_replace(());
+        assert_eq!(play.outcome().await, (None, failed("b", "gone")));
+        play.script("v", failing("lost"));
+        play.changes.send_replace(());
+        assert_eq!(play.outcome().await, (None, failed("v", "lost")));
+        play.script("b", Script::default());
+        play.order(2, Goal::Restart(3));
+        assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Started));
+        assert_eq!(play.outcome().await, (None, failed("v", "lost")));
+    });
+}
+
+#[test]
+fn a_group_starts_without_what_may_fail_and_tells_it_once() {
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut play = Play::with(lenient());
+        let script = Script {
+            start: fails("no"),
+            fault: Some("gone"),
+            ..Script::default()
+        };
+        play.script("a", script);
+        play.order(1, Goal::Start);
+        assert_eq!(play.outcome().await, (None, failed("a", "no")));
+        assert_eq!(play.outcome().await, (Some(1), GroupOutcome::Started));
+        play.script("b", failing("ended"));
+        play.changes.send_replace(());
+        assert_eq!(play.outcome().await, (None, failed("b", "ended")));
+        play.script("b", Script::default());
+        play.order(2, Goal::Restart(3));
+        assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Started));
+        // It comes back by itself and goes again: that is news.
+        play.script("a", Script::default());
+        play.changes.send_replace(());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        play.script("a", failing("again"));
+        play.changes.send_replace(());
+        assert_eq!(play.outcome().await, (None, failed("a", "again")));
+    });
+}
+
+#[test]
+fn what_somebody_starts_in_a_stopped_group_is_told_once_and_not_again_at_once() {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut play = Play::begin();
+        let script = Script {
+            appeared: true,
+            ..Script::default()
+        };
+        play.script("a", script);
+        play.order(1, Goal::Stop(Urgency::Orderly));
+        assert_eq!(play.outcome().await, (Some(1), GroupOutcome::Stopped));
+        let appeared = GroupOutcome::Appeared {
+            resource: "a".to_owned(),
+        };
+        assert_eq!(play.outcome().await, (None, appeared.clone()));
+        let first = Instant::now();
+        play.order(2, Goal::Stop(Urgency::Orderly));
+        assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Stopped));
+        assert_eq!(play.outcome().await, (None, appeared));
+        assert_eq!(first.elapsed().as_secs(), APPEARANCE_PAUSE.as_secs());
     });
 }

@@ -31,7 +31,10 @@ pub struct Units {
 /// The two kinds of job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
+    /// While the lease holds.
     Start,
+    /// What may run on several nodes at once.
+    StartAnywhere,
     Stop,
 }
 
@@ -76,6 +79,18 @@ impl Units {
     /// # Errors
     /// Words for people.
     pub async fn start(self: &Arc<Self>, name: &str) -> Result<(), String> {
+        self.start_by(name, Verb::Start).await
+    }
+
+    /// The same for a unit that may run on several nodes at once: no lease is needed.
+    ///
+    /// # Errors
+    /// Words for people.
+    pub(super) async fn start_anywhere(self: &Arc<Self>, name: &str) -> Result<(), String> {
+        self.start_by(name, Verb::StartAnywhere).await
+    }
+
+    async fn start_by(self: &Arc<Self>, name: &str, verb: Verb) -> Result<(), String> {
         let mut lost = None;
         loop {
             let link = self.connected(lost).await;
@@ -90,7 +105,7 @@ impl Units {
                     return Err(self.explain_failure(&link, name, &state).await);
                 }
             }
-            match self.attempt(&link, name, Verb::Start).await {
+            match self.attempt(&link, name, verb).await {
                 Attempt::Ended(result) => return self.judge_start(&link, name, &result).await,
                 Attempt::Refused(error) => return Err(explain_refusal(name, &error)),
                 // To ask for the same job again is harmless.
@@ -125,6 +140,12 @@ impl Units {
                 Attempt::NoLease | Attempt::Lost => lost = Some(link.epoch),
             }
         }
+    }
+
+    /// Whether a unit runs or is on its way, as far as is known.
+    pub(super) fn is_up(&self, name: &str) -> bool {
+        let table = self.table();
+        table.state(name).is_some_and(|state| state.active.is_up())
     }
 
     /// Why a started unit does not run any more; none while it does or nobody knows.
@@ -213,7 +234,7 @@ impl Units {
         let job = Job::expect(&self);
         let reply = match verb {
             Verb::Start if !self.guard.holds() => return Attempt::NoLease,
-            Verb::Start => {
+            Verb::Start | Verb::StartAnywhere => {
                 // Moves by people or by the cluster are not the fault of the unit: systemd's limit on
                 // starts is for its own restarts.
                 if let Err(error) = link.manager.reset_failed_unit(&name).await {

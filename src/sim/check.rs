@@ -179,8 +179,9 @@ pub fn without_counters(mut view: View) -> View {
 ///
 /// `steady`: everything had settled. `stood_still`: some machine stood still before.
 pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_still: bool) -> bool {
-    let failures = scenario.start_fails + scenario.hangs > 0
-        || scenario.faults.contains(&FaultKind::ResourceFailure);
+    let failures = scenario.start_fails + scenario.hangs + scenario.flaps > 0
+        || scenario.faults.contains(&FaultKind::ResourceFailure)
+        || scenario.faults.contains(&FaultKind::FailEverywhere);
     match event {
         Event::ConfigDiffers { .. } | Event::GenerationStale { .. } => true,
         Event::DoubleOwner { .. } => {
@@ -193,7 +194,13 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         Event::LinkDead { .. } | Event::PeerReturnedAfterPartition { .. } => {
             steady && scenario.replays == 0
         }
-        Event::GroupFailed { .. } => !steady && !failures,
+        Event::GroupFailed { .. }
+        | Event::ResourceRestarting { .. }
+        | Event::ResourceFailureIgnored { .. }
+        | Event::FailuresExpired { .. } => !steady && !failures,
+        Event::ResourceAppeared { .. } => {
+            steady || !scenario.faults.contains(&FaultKind::ResourceAppears)
+        }
         Event::GroupBlocked { .. } => steady || scenario.stop_fails + scenario.hangs == 0,
         Event::LateHeartbeat { .. }
         | Event::PeerDead { .. }

@@ -3,7 +3,7 @@
 //! [`Sim::step`] takes one happening from the queue, lets the machine concerned act, and looks whether the
 //! invariants hold. Each output of a core is carried out at once and in order, as the daemon does it.
 
-use crate::core::{GroupOutcome, Input, Request};
+use crate::core::{Input, Request};
 use crate::ids::{GroupName, LinkId, RequestId};
 use crate::sim::check::{self, Failure};
 use crate::sim::clock::{Clock, Nanos, Queue, nanos};
@@ -163,6 +163,7 @@ impl<M: Mind> Sim<M> {
                 Happening::KillPaused { node, token } => self.on_kill_paused(node, token),
                 Happening::ResetPaused { node, token } => self.on_reset_paused(node, token),
                 Happening::ResetUnstopped { node, boot } => self.on_reset_unstopped(node, boot),
+                Happening::Flap { node, group } => self.on_flap(node, group)?,
                 Happening::Fault => self.on_fault()?,
                 Happening::Mend { id } => {
                     self.note("network", format_args!("mend {id}"));
@@ -190,6 +191,7 @@ impl<M: Mind> Sim<M> {
             | Happening::KillPaused { .. }
             | Happening::ResetPaused { .. }
             | Happening::ResetUnstopped { .. }
+            | Happening::Flap { .. }
             | Happening::Fault
             | Happening::Mend { .. } => return Some(what),
         };
@@ -284,14 +286,7 @@ impl<M: Mind> Sim<M> {
             self.watch_hands(group)?;
         }
         for (order, outcome) in answers {
-            if let Some(daemon) = self
-                .nodes
-                .get_mut(node)
-                .and_then(|node| node.daemon.as_mut())
-                && matches!(outcome, GroupOutcome::StartFailed { .. })
-            {
-                daemon.failed_starts.insert(group.clone(), self.now);
-            }
+            self.note_start(node, group, &outcome);
             self.turn(
                 node,
                 Input::Group {

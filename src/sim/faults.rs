@@ -1,12 +1,11 @@
 //! What goes wrong, when and for how long; and what persons ask for meanwhile.
 
-use crate::core::{GroupOutcome, Input, Request, Scope};
+use crate::core::{Request, Scope};
 use crate::ids::GroupName;
 use crate::sim::Mind;
 use crate::sim::check::Failure;
 use crate::sim::clock::nanos;
 use crate::sim::cluster::Sim;
-use crate::sim::hands::HandState;
 use crate::sim::happening::Happening;
 use crate::sim::network::Cut;
 use crate::sim::node::PauseKind;
@@ -48,6 +47,10 @@ pub enum FaultKind {
     Shutdown,
     /// The daemon dies, or its machine loses power, halfway through what its core wants done.
     CrashHalfway,
+    /// Resources of all running groups end at once.
+    FailEverywhere,
+    /// Somebody starts a resource where its group does not run.
+    ResourceAppears,
 }
 
 /// A crash halfway comes before one of so many outputs.
@@ -55,7 +58,7 @@ const OUTPUTS_MAX: usize = 5;
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::CutOneWay,
         Self::CutLink,
         Self::Partition,
@@ -73,6 +76,8 @@ impl FaultKind {
         Self::Clear,
         Self::Shutdown,
         Self::CrashHalfway,
+        Self::FailEverywhere,
+        Self::ResourceAppears,
     ];
 }
 
@@ -127,6 +132,8 @@ impl<M: Mind> Sim<M> {
             FaultKind::PauseDaemon => self.pause_for_a_while(node, PauseKind::Daemon),
             FaultKind::PauseMachine => self.pause_for_a_while(node, PauseKind::Machine),
             FaultKind::ResourceFailure => self.fail_resource(node)?,
+            FaultKind::FailEverywhere => self.fail_everywhere()?,
+            FaultKind::ResourceAppears => self.appear(node)?,
             FaultKind::Standby => {
                 let scopes = [
                     Scope::All,
@@ -265,32 +272,6 @@ impl<M: Mind> Sim<M> {
             _ => self.fault_random.below(4 * deadtime),
         };
         self.pause(node, kind, length);
-    }
-
-    fn fail_resource(&mut self, node: usize) -> Result<(), Failure> {
-        let Some(machine) = self.nodes.get(node).filter(|node| node.is_awake()) else {
-            return Ok(());
-        };
-        let running = machine
-            .hands
-            .states()
-            .find(|(_, state)| *state == HandState::Running);
-        let Some(group) = running.map(|(group, _)| group.clone()) else {
-            return Ok(());
-        };
-        self.note_node(node, format_args!("a resource of {group} ends"));
-        let outcome = GroupOutcome::Failed {
-            resource: String::from("unit"),
-            reason: String::from("simulated"),
-        };
-        self.turn(
-            node,
-            Input::Group {
-                group,
-                order: None,
-                outcome,
-            },
-        )
     }
 
     fn random_group(&mut self) -> Option<GroupName> {

@@ -50,6 +50,8 @@ struct Group {
     ends: Nanos,
     orders: Vec<RequestId>,
     fails: bool,
+    /// What fails of a restart is its stop.
+    gets_stuck: bool,
     leftover: bool,
     /// It was up when its daemon died.
     was_up: bool,
@@ -77,6 +79,7 @@ impl Hands {
             ends: 0,
             orders: Vec::new(),
             fails: false,
+            gets_stuck: false,
             leftover: false,
             was_up: false,
             emergency: false,
@@ -95,6 +98,7 @@ impl Hands {
         if skill.start_fails == 0 && skill.stop_fails == 0 {
             for group in self.groups.values_mut() {
                 group.fails = false;
+                group.gets_stuck = false;
             }
         }
     }
@@ -175,6 +179,7 @@ impl Hands {
                 group.leftover = false;
                 group.state = HandState::Starting;
                 group.fails = false;
+                group.gets_stuck = false;
                 group.ends = now + 1 + random.below(1000);
                 group.token = token;
                 group.orders = vec![order];
@@ -192,7 +197,41 @@ impl Hands {
             skill.start_max
         };
         group.state = HandState::Starting;
+        group.gets_stuck = false;
         group.fails = forced || hangs || random.chance(skill.start_fails);
+        group.ends = now + 1 + random.below(longest);
+        group.token = token;
+        group.orders = vec![order];
+        Ok(Work {
+            ends: group.ends,
+            token,
+        })
+    }
+
+    /// Begins to stop and start again what runs.
+    ///
+    /// # Errors
+    /// What the core did wrong: an order that no core should give.
+    pub fn restart(
+        &mut self,
+        now: Nanos,
+        name: &GroupName,
+        order: RequestId,
+        random: &mut Random,
+    ) -> Result<Work, &'static str> {
+        let (skill, token) = (self.skill, self.next_token());
+        let group = self
+            .groups
+            .get_mut(name)
+            .ok_or("restart of an unknown group")?;
+        if group.state != HandState::Running {
+            return Err("restart of what does not run");
+        }
+        let hangs = random.chance(skill.hangs);
+        let longest = if hangs { HANG_FACTOR } else { 1 } * (skill.stop_max + skill.start_max);
+        group.state = HandState::Starting;
+        group.gets_stuck = random.chance(skill.stop_fails);
+        group.fails = group.gets_stuck || hangs || random.chance(skill.start_fails);
         group.ends = now + 1 + random.below(longest);
         group.token = token;
         group.orders = vec![order];
@@ -257,6 +296,10 @@ impl Hands {
             (HandState::Starting, false) => {
                 group.state = HandState::Running;
                 GroupOutcome::Started
+            }
+            (HandState::Starting, true) if group.gets_stuck => {
+                group.state = HandState::Stuck;
+                GroupOutcome::StopFailed { resource, reason }
             }
             (HandState::Starting, true) => {
                 group.state = HandState::Stopped;

@@ -82,6 +82,13 @@ pub enum Happening {
         /// Since which boot.
         boot: u64,
     },
+    /// A resource of a group that has only just started ends.
+    Flap {
+        /// Where.
+        node: usize,
+        /// Which group.
+        group: GroupName,
+    },
     /// Something goes wrong, or a person wants something.
     Fault,
     /// A cut or storm ends.

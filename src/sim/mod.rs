@@ -12,6 +12,7 @@ pub mod bounds;
 pub mod check;
 pub mod clock;
 pub mod cluster;
+pub mod failures;
 pub mod faults;
 pub mod hands;
 pub mod happening;

@@ -1,9 +1,10 @@
 //! One virtual machine: its clock, its disk, its resources, and the daemon's present life, if there is one.
 
 use crate::core::{Inheritance, Input, Lease, Persistent, Settings};
-use crate::ids::{Generation, GroupName, NodeName, RequestId, Sequence};
+use crate::ids::{Generation, NodeName, RequestId, Sequence};
 use crate::sim::Mind;
 use crate::sim::clock::{Clock, Nanos};
+use crate::sim::failures::Attempts;
 use crate::sim::hands::Hands;
 use crate::sim::happening::Happening;
 use crate::sim::network::Recorded;
@@ -83,8 +84,8 @@ pub struct Daemon<M> {
     pub seen: VecDeque<Recorded>,
     /// Requests without a reply, and since when.
     pub pending: BTreeMap<RequestId, Nanos>,
-    /// Groups that did not start here, and when.
-    pub failed_starts: BTreeMap<GroupName, Nanos>,
+    /// What it has tried in vain.
+    pub attempts: Attempts,
     /// Of the last heartbeat that it sent.
     pub sequence: Sequence,
     /// It was asked to stop.
@@ -172,7 +173,7 @@ impl<M: Mind> Node<M> {
             idle_wakes: 0,
             seen: VecDeque::new(),
             pending: BTreeMap::new(),
-            failed_starts: BTreeMap::new(),
+            attempts: Attempts::default(),
             sequence: Sequence(0),
             leaving: false,
             dies_after: None,

@@ -16,6 +16,9 @@ impl<M: Mind> Sim<M> {
         match output {
             Output::Send(status) => self.send(node, &status)?,
             Output::StartGroup { group, order } => self.start_group(node, &group, order)?,
+            Output::RestartGroup { group, order, .. } => {
+                self.restart_group(node, &group, order)?;
+            }
             Output::StopGroup {
                 group,
                 order,
@@ -139,21 +142,11 @@ impl<M: Mind> Sim<M> {
         order: RequestId,
     ) -> Result<(), Failure> {
         self.note_node(node, format_args!("start {group} (order {})", order.0));
+        self.judge_attempt(node, group, false)?;
         let Some(machine) = self.nodes.get_mut(node) else {
             return Ok(());
         };
         let name = machine.name.clone();
-        let failed = machine
-            .daemon
-            .as_ref()
-            .and_then(|daemon| daemon.failed_starts.get(group));
-        let cleared = self.cleared_until.get(group).copied().unwrap_or(0);
-        if failed.is_some_and(|failed| *failed > cleared) {
-            return self.fail(
-                "no-retry",
-                format!("{name} starts {group} again after a failed start"),
-            );
-        }
         let allowed = self
             .scenario
             .groups
@@ -169,6 +162,26 @@ impl<M: Mind> Sim<M> {
             .hands
             .start(self.now, group, order, &mut self.random)
         {
+            Ok(work) => self.plan_work(node, group, work),
+            Err(reason) => return self.fail("orders", format!("{reason}: {group} on {name}")),
+        }
+        self.hands_changed();
+        self.watch_hands(group)
+    }
+
+    fn restart_group(
+        &mut self,
+        node: usize,
+        group: &GroupName,
+        order: RequestId,
+    ) -> Result<(), Failure> {
+        self.note_node(node, format_args!("restart {group} (order {})", order.0));
+        self.judge_attempt(node, group, true)?;
+        let Some(machine) = self.nodes.get_mut(node) else {
+            return Ok(());
+        };
+        let name = machine.name.clone();
+        match (machine.hands).restart(self.now, group, order, &mut self.random) {
             Ok(work) => self.plan_work(node, group, work),
             Err(reason) => return self.fail("orders", format!("{reason}: {group} on {name}")),
         }

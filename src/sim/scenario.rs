@@ -1,6 +1,8 @@
 //! The parameters of a run, all drawn from its seed before anything happens.
 
-use crate::core::{BrokenRule, GroupSettings, NodeSettings, Policy, Settings};
+use crate::core::{
+    BrokenRule, FailurePolicy, GroupSettings, NodeSettings, Policy, Reaction, Settings,
+};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use crate::sim::clock::{Nanos, nanos};
 use crate::sim::faults::FaultKind;
@@ -64,6 +66,8 @@ pub struct Scenario {
     pub stop_fails: u64,
     /// Starts and stops per mille that hang for long before they fail.
     pub hangs: u64,
+    /// Groups per mille that fail soon after they have started.
+    pub flaps: u64,
     /// Machines have a watchdog that resets them where an emergency stop does not finish, or they stand still.
     pub watchdog: bool,
     /// What can go wrong.
@@ -90,6 +94,7 @@ impl Scenario {
         scenario.draw_hands(&mut random);
         scenario.draw_network(&mut random);
         scenario.draw_faults(&mut random);
+        scenario.draw_policies(&mut random);
         scenario
     }
 
@@ -119,6 +124,7 @@ impl Scenario {
             start_fails: 0,
             stop_fails: 0,
             hangs: 0,
+            flaps: 0,
             watchdog: false,
             faults: Vec::new(),
             fault_gap: 1_000_000_000,
@@ -140,6 +146,7 @@ impl Scenario {
                 GroupSettings {
                     nodes,
                     auto_failback,
+                    policies: BTreeMap::new(),
                 },
             );
         }
@@ -232,6 +239,22 @@ impl Scenario {
             .collect();
         self.fault_gap = random.between(nanos(self.keepalive), 2 * deadtime);
         self.fault_time = random.between(5 * deadtime, 25 * deadtime);
+    }
+
+    fn draw_policies(&mut self, random: &mut Random) {
+        self.flaps = *random.pick(&[0, 0, 100, 500]).unwrap_or(&0);
+        let windows = [self.deadtime, 10 * self.deadtime, Duration::from_secs(600)];
+        for group in self.groups.values_mut() {
+            let reaction = match random.below(5) {
+                0 => Reaction::Ignore,
+                1 => Reaction::Restart { limit: 0 },
+                2 => Reaction::Restart { limit: 1 },
+                _ => Reaction::Restart { limit: 3 },
+            };
+            let window = *random.pick(&windows).unwrap_or(&self.deadtime);
+            let policy = FailurePolicy { reaction, window };
+            group.policies.insert(String::from("unit"), policy);
+        }
     }
 
     /// What one node's core is told.

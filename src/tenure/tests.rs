@@ -1,7 +1,7 @@
 //! What is written is found again by a later life, and nothing else is.
 
 use super::*;
-use crate::config::model::{Resource, ResourceKind};
+use crate::config::model::{Resource, ResourceKind, Standby};
 use crate::ids::{ClusterName, Generation, NodeName, Sequence};
 use crate::wire::status::{Phase, Report};
 use std::time::Duration;
@@ -189,6 +189,7 @@ fn damage_and_other_boots_are_not_believed() {
 fn every_kind_of_resource_survives_the_file() {
     let kind = ResourceKind::Unit {
         name: "a.service".to_owned(),
+        standby: Standby::Started,
     };
     let resource = Resource {
         kind,

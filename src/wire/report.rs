@@ -3,7 +3,7 @@
 use super::text::{Parts, list, parse_item, parse_list};
 use super::{GROUPS_MAX, NODES_MAX, Reject};
 use crate::ids::{Generation, GroupName, NodeName, Sequence, Term};
-use crate::wire::status::{DeadReport, GroupReport, GroupState, Heard, Phase};
+use crate::wire::status::{DeadReport, Fitness, GroupReport, GroupState, Heard, Phase};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn phase_text(phase: Phase) -> &'static str {
@@ -63,14 +63,14 @@ pub(super) fn parse_heard(text: Option<&str>) -> Result<BTreeMap<NodeName, Heard
     })
 }
 
-/// `GROUP:STATE[:FAILURES[:p]]`, the mark for a pinned group.
+/// `GROUP:STATE[:FAILURES[:MARKS]]`, with the marks `d` or `u` for a node that is doubtful or unfit, `p` for a pinned group.
 pub(super) fn groups_text(groups: &BTreeMap<GroupName, GroupReport>) -> Option<String> {
     list(groups.iter().map(|(group, report)| {
         let state = state_letter(report.state);
-        match (report.failures, report.pinned) {
-            (0, false) => format!("{group}:{state}"),
-            (failures, false) => format!("{group}:{state}:{failures:x}"),
-            (failures, true) => format!("{group}:{state}:{failures:x}:p"),
+        match (report.failures, marks(report)) {
+            (0, "") => format!("{group}:{state}"),
+            (failures, "") => format!("{group}:{state}:{failures:x}"),
+            (failures, marks) => format!("{group}:{state}:{failures:x}:{marks}"),
         }
     }))
 }
@@ -87,11 +87,32 @@ fn parse_group(parts: &mut Parts<'_>) -> Result<GroupReport, Reject> {
         Some(text) => super::text::parse_number(text)?,
         None => 0,
     };
+    let (fitness, pinned) = match parts.optional() {
+        None => (Fitness::Fit, false),
+        Some("p") => (Fitness::Fit, true),
+        Some("d") => (Fitness::Doubtful, false),
+        Some("dp") => (Fitness::Doubtful, true),
+        Some("u") => (Fitness::Unfit, false),
+        Some("up") => (Fitness::Unfit, true),
+        Some(_) => return Err(Reject::BadField),
+    };
     Ok(GroupReport {
         state,
         failures: u32::try_from(failures).map_err(|_| Reject::BadField)?,
-        pinned: parts.mark("p")?,
+        fitness,
+        pinned,
     })
+}
+
+fn marks(report: &GroupReport) -> &'static str {
+    match (report.fitness, report.pinned) {
+        (Fitness::Fit, false) => "",
+        (Fitness::Fit, true) => "p",
+        (Fitness::Doubtful, false) => "d",
+        (Fitness::Doubtful, true) => "dp",
+        (Fitness::Unfit, false) => "u",
+        (Fitness::Unfit, true) => "up",
+    }
 }
 
 fn state_letter(state: GroupState) -> char {

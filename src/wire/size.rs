@@ -4,8 +4,8 @@ use super::auth::{Key, Method};
 use super::codec::{SenderFacts, message};
 use super::netstring;
 use super::status::{
-    Answer, Assignment, DeadReport, ForwardedRequest, GroupReport, GroupState, Heard, Phase, Plan,
-    Refusal, Report, Status, Wish,
+    Answer, Assignment, DeadReport, Fitness, ForwardedRequest, GroupReport, GroupState, Heard,
+    Phase, Plan, Refusal, Report, Status, Wish,
 };
 use crate::ids::{
     ClusterName, Generation, GroupName, NodeName, PlanVersion, RequestId, Sequence, Term,
@@ -85,6 +85,7 @@ const LARGEST_DEAD: DeadReport = DeadReport {
 const LARGEST_GROUP: GroupReport = GroupReport {
     state: GroupState::Blocked,
     failures: u32::MAX,
+    fitness: Fitness::Unfit,
     pinned: true,
 };
 

@@ -137,10 +137,26 @@ pub struct Report {
 pub struct GroupReport {
     /// Its state there.
     pub state: GroupState,
-    /// How often it failed there since the last clearing.
+    /// How often it failed there; failures are cleared by a person, or expire.
     pub failures: u32,
+    /// Whether it may run there after that.
+    pub fitness: Fitness,
     /// It runs there by a person's wish, which failback respects.
     pub pinned: bool,
+}
+
+/// Whether a node may run a group, after the failures that it had there.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize,
+)]
+pub enum Fitness {
+    /// Yes.
+    #[default]
+    Fit,
+    /// Only where no other node can: it has failed there before.
+    Doubtful,
+    /// No: it has failed there.
+    Unfit,
 }
 
 /// State of a group on one node.

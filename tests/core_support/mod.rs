@@ -3,11 +3,16 @@
 //! It owns the messages in flight, the drivers' answers and the record of who runs what. Unless a test allows it, two
 //! owners of a group fail the test at that instant. All times are milliseconds.
 
-#![allow(unreachable_pub, reason = "shared with the test program")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "shared by test programs, each of which uses some of it"
+)]
 
+use ha_node::core::event::Event;
 use ha_node::core::{
-    Core, GroupOutcome, GroupSettings, Input, Instant, NodeSettings, Output, Persistent, Policy,
-    Request, Settings,
+    Core, FailurePolicy, GroupOutcome, GroupSettings, Input, Instant, NodeSettings, Output,
+    Persistent, Policy, Reaction, Request, Settings,
 };
 use ha_node::ids::{ClusterName, Generation, GroupName, LinkId, NodeName, RequestId};
 use ha_node::wire::status::{Refusal, Status};
@@ -54,7 +59,17 @@ pub struct Cluster {
     /// Whether two owners are what the test is about.
     pub two_owners_allowed: bool,
     replies: BTreeMap<RequestId, Result<(), Refusal>>,
+    /// How often a resource was started anew, by node.
+    pub restarts: BTreeMap<String, u32>,
+    /// Words of the events, and who said them.
+    pub said: Vec<(String, Event)>,
 }
+
+/// A failure moves the group at once.
+const MOVES: FailurePolicy = FailurePolicy {
+    reaction: Reaction::Restart { limit: 0 },
+    window: Duration::from_secs(3600),
+};
 
 impl Cluster {
     /// Nodes and groups by name, all nodes down; of each group the nodes that may run it, preferred first.
@@ -64,6 +79,7 @@ impl Cluster {
             let settings = GroupSettings {
                 nodes,
                 auto_failback: false,
+                policies: BTreeMap::from([(String::from("r"), MOVES)]),
             };
             (group(name), settings)
         });
@@ -77,6 +93,8 @@ impl Cluster {
             stops_fail: BTreeSet::new(),
             two_owners_allowed: false,
             replies: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            said: Vec::new(),
         }
     }
 
@@ -238,6 +256,25 @@ impl Cluster {
         }
     }
 
+    /// What failures of a group lead to, before any node is started.
+    pub fn set_policy(&mut self, name: &str, policy: FailurePolicy) {
+        let settings = self.groups.get_mut(&group(name)).unwrap();
+        settings.policies = BTreeMap::from([(String::from("r"), policy)]);
+    }
+
+    /// Somebody starts a resource of a group on a node where it is stopped.
+    pub fn appear(&mut self, name: &str, in_group: &str) {
+        let outcome = GroupOutcome::Appeared {
+            resource: String::from("r"),
+        };
+        let input = Input::Group {
+            group: group(in_group),
+            order: None,
+            outcome,
+        };
+        self.feed(&node(name), input);
+    }
+
     /// Gives a node's core one input and carries out what it wants done.
     fn feed(&mut self, name: &NodeName, input: Input) {
         let node = self.nodes.get_mut(name).unwrap();
@@ -267,6 +304,14 @@ impl Cluster {
                 };
                 node.driver.push((done, group, order, outcome));
             }
+            Output::RestartGroup { group, order, .. } => {
+                let outcome = match failure(starts_fail, &group) {
+                    Some((resource, reason)) => GroupOutcome::StartFailed { resource, reason },
+                    None => GroupOutcome::Started,
+                };
+                *self.restarts.entry(name.to_string()).or_default() += 1;
+                node.driver.push((done, group, order, outcome));
+            }
             Output::StopGroup { group, order, .. } => {
                 node.driver.retain(|answer| answer.1 != group);
                 let outcome = match failure(stops_fail, &group) {
@@ -278,7 +323,8 @@ impl Cluster {
             Output::Reply { id, result } => {
                 self.replies.insert(id, result);
             }
-            Output::Announce(_) | Output::Event(_) | Output::Persist(_) | Output::Exit => {}
+            Output::Event(event) => self.said.push((name.to_string(), event)),
+            Output::Announce(_) | Output::Persist(_) | Output::Exit => {}
         }
     }
 

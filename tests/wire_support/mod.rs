@@ -4,8 +4,8 @@ use ha_node::ids::{
     ClusterName, Generation, GroupName, NodeName, PlanVersion, RequestId, Sequence, Term,
 };
 use ha_node::wire::status::{
-    Answer, Assignment, DeadReport, ForwardedRequest, GroupReport, GroupState, Heard, Phase, Plan,
-    Refusal, Report, Status, Wish,
+    Answer, Assignment, DeadReport, Fitness, ForwardedRequest, GroupReport, GroupState, Heard,
+    Phase, Plan, Refusal, Report, Status, Wish,
 };
 use proptest::collection::{btree_map, btree_set};
 use proptest::option;
@@ -75,9 +75,16 @@ fn group_report() -> impl Strategy<Value = GroupReport> {
         Just(GroupState::Blocked),
     ];
     let failures = prop_oneof![Just(0), any::<u32>()];
-    (state, failures, any::<bool>()).prop_map(|(state, failures, pinned)| GroupReport {
+    let fitness = prop_oneof![
+        Just(Fitness::Fit),
+        Just(Fitness::Doubtful),
+        Just(Fitness::Unfit),
+    ];
+    let all = (state, failures, fitness, any::<bool>());
+    all.prop_map(|(state, failures, fitness, pinned)| GroupReport {
         state,
         failures,
+        fitness,
         pinned,
     })
 }
@@ -254,6 +261,7 @@ pub(crate) fn example() -> Status {
                 GroupReport {
                     state: GroupState::Stopped,
                     failures: 1,
+                    fitness: Fitness::Unfit,
                     pinned: false,
                 },
             )]),

@@ -3,9 +3,10 @@
 use super::addresses;
 use super::duplicate;
 use super::links::nearest_node;
+use crate::config::failure;
 use crate::config::health::{CHECKS_MAX, HealthCheck};
 use crate::config::kinds::{RawKind, mount_unit};
-use crate::config::model::{Group, Resource, ResourceKind};
+use crate::config::model::{Group, Resource, ResourceKind, Standby};
 use crate::config::place::{Found, Origin};
 use crate::config::problem::{Problems, Wrong};
 use crate::config::raw::{Raw, RawGroup, RawResource};
@@ -54,7 +55,7 @@ struct Taken {
 }
 
 /// Checks all groups.
-pub(crate) fn check(raw: &Raw, nodes: &Nodes, problems: &mut Problems) -> Groups {
+pub(crate) fn check(raw: &Raw, nodes: &Nodes, local: &NodeName, problems: &mut Problems) -> Groups {
     let mut taken = Taken::default();
     let mut groups = Groups::default();
     let node_addresses = node_addresses(raw);
@@ -70,15 +71,21 @@ pub(crate) fn check(raw: &Raw, nodes: &Nodes, problems: &mut Problems) -> Groups
             continue;
         }
         taken.names.insert(name.clone(), group.name.at);
+        let candidates = candidates(raw, group, nodes, problems);
+        let here = candidates.contains(local);
+        let resources = resources(group, &node_addresses, &mut taken, problems);
+        let policies = resources.iter().map(|it| (it.id.clone(), it.policy));
         let settings = GroupSettings {
-            nodes: candidates(raw, group, nodes, problems),
+            nodes: candidates,
             auto_failback: auto_failback(raw, group),
+            policies: policies.collect(),
         };
         groups.settings.insert(name.clone(), settings);
         groups.resources.push(Group {
             name: name.clone(),
-            resources: resources(group, &node_addresses, &mut taken, problems),
+            resources,
             checks: health_checks(&group.checks),
+            here,
         });
     }
     sizes(raw, problems);
@@ -189,6 +196,7 @@ fn resources(
     let mut all = Vec::new();
     for raw in &group.resources {
         once_only(raw, node_addresses, taken, problems);
+        failure::check(&raw.failure, problems);
         let Some(resource) = resource(raw) else {
             continue;
         };
@@ -252,7 +260,10 @@ fn resource(raw: &RawResource) -> Option<Resource> {
     } else {
         let name = raw.unit.as_ref()?.value.clone();
         (
-            ResourceKind::Unit { name: name.clone() },
+            ResourceKind::Unit {
+                name: name.clone(),
+                standby: (raw.standby.as_ref()).map_or(Standby::Stopped, |found| found.value),
+            },
             name,
             UNIT_START_TIMEOUT,
             UNIT_STOP_TIMEOUT,
@@ -268,6 +279,7 @@ fn resource(raw: &RawResource) -> Option<Resource> {
         kind,
         start_timeout: or(&raw.start_timeout, start_timeout),
         stop_timeout: or(&raw.stop_timeout, stop_timeout),
+        policy: raw.failure.policy(raw.vip.is_some()),
         checks: health_checks(&raw.checks),
     })
 }

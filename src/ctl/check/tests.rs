@@ -1,9 +1,9 @@
 //! What a check compares with the machine, and what it says of it.
 
 use super::*;
-use crate::config::model::{Group, Link, PORT_DEFAULT, Resource, Transport};
+use crate::config::model::{Group, Link, PORT_DEFAULT, Resource, Standby, Transport};
 use crate::config::vip::{AddressSet, AddressWithPrefix};
-use crate::core::{NodeSettings, Policy, Settings};
+use crate::core::{FailurePolicy, NodeSettings, Policy, Settings};
 use crate::ids::{ClusterName, GroupName, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +15,7 @@ fn resource(kind: ResourceKind) -> Resource {
         kind,
         start_timeout: timeout,
         stop_timeout: timeout,
+        policy: FailurePolicy::default(),
         checks: Vec::new(),
     }
 }
@@ -54,9 +55,11 @@ fn example() -> Config {
                 resource(address),
                 resource(ResourceKind::Unit {
                     name: "nginx.service".to_owned(),
+                    standby: Standby::Stopped,
                 }),
             ],
             checks: Vec::new(),
+            here: true,
         }],
         respawn: Vec::new(),
     }

@@ -101,6 +101,26 @@ fn all_events() -> Vec<Event> {
             resource: resource.clone(),
             reason: reason.clone(),
         },
+        Event::ResourceRestarting {
+            group: group.clone(),
+            resource: resource.clone(),
+            reason: reason.clone(),
+            attempt: 1,
+            limit: 3,
+        },
+        Event::ResourceFailureIgnored {
+            group: group.clone(),
+            resource: resource.clone(),
+            reason: reason.clone(),
+        },
+        Event::ResourceAppeared {
+            group: group.clone(),
+            resource: resource.clone(),
+            stopped: true,
+        },
+        Event::FailuresExpired {
+            group: group.clone(),
+        },
         Event::ResourceNoted {
             group: group.clone(),
             resource: resource.clone(),

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::health::HttpProbe;
-use crate::config::model::ResourceKind;
+use crate::config::model::{ResourceKind, Standby};
+use crate::core::FailurePolicy;
 use crate::ids::GroupName;
 use crate::resource::Guard;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,9 +30,11 @@ fn resource(id: &str, checks: Vec<HealthCheck>) -> Resource {
         id: id.to_owned(),
         kind: ResourceKind::Unit {
             name: "x.service".to_owned(),
+            standby: Standby::Stopped,
         },
         start_timeout: PATIENCE,
         stop_timeout: PATIENCE,
+        policy: FailurePolicy::default(),
         checks,
     }
 }
@@ -52,6 +55,7 @@ impl Stage {
             name: GroupName::new("web").unwrap(),
             resources: vec![resource("first", first), resource("last", last)],
             checks: group,
+            here: true,
         };
         let checks = Checks::new(Arc::new(group), Arc::new(units), changed, sender);
         Self {

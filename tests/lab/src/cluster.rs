@@ -426,6 +426,20 @@ impl Status {
         self.entry("groups", name, "owner")
     }
 
+    /// State of a resource on the node that was asked, empty if it is not listed.
+    pub fn resource_state(&self, group: &str, id: &str) -> String {
+        let groups = self.0.get("groups").and_then(Value::as_array);
+        let named = |key: &'static str, name: &str| {
+            let name = name.to_owned();
+            move |entry: &&Value| entry.get(key).and_then(Value::as_str) == Some(name.as_str())
+        };
+        let group = groups.into_iter().flatten().find(named("name", group));
+        let resources = group.and_then(|it| it.get("resources")?.as_array());
+        let resource = resources.into_iter().flatten().find(named("id", id));
+        let state = resource.and_then(|it| it.get("state")?.as_str());
+        state.unwrap_or_default().to_owned()
+    }
+
     /// Whether the node counts itself to a majority.
     pub fn quorate(&self) -> bool {
         self.0.get("quorate").and_then(Value::as_bool) == Some(true)

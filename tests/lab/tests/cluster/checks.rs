@@ -15,7 +15,7 @@ const ELSEWHERE: &str = "server { listen 8080; location / { return 200; } }\n";
 /// A cluster whose service has this check, its unit well on all nodes.
 fn with_check(check: &str) -> Result<Cluster> {
     prepared(Options {
-        service_keys: format!(", check = {check}"),
+        service_keys: format!(", on_failure = \"failover\", check = {check}"),
         ..Options::two()
     })
 }
@@ -103,6 +103,7 @@ fn a_server_that_hangs_is_left() {
 fn a_port_that_closes_fails_the_group_that_is_checked_as_a_whole() {
     with_lab(|| {
         let cluster = prepared(Options {
+            service_keys: ", on_failure = \"failover\"".to_owned(),
             group_keys: "check = [{ tcp = \"127.0.0.1:80\", interval = \"200ms\" }]\n".to_owned(),
             ..Options::two()
         })?;
@@ -188,7 +189,7 @@ fn a_unit_that_another_one_needs_can_be_checked() {
     with_lab(|| {
         let check = "{ unit = \"helper.service\", interval = \"200ms\" }";
         let cluster = Cluster::prepare(Options {
-            service_keys: format!(", check = {check}"),
+            service_keys: format!(", on_failure = \"failover\", check = {check}"),
             ..Options::two()
         })?;
         for node in &cluster.nodes {

@@ -10,9 +10,12 @@ const BROKEN: &str = "[Service]\nExecStartPre=/bin/false\n";
 const DROP_IN: &str = "/etc/systemd/system/nginx.service.d/broken.conf";
 
 #[test]
-fn a_service_that_is_killed_runs_again_on_another_node() {
+fn a_service_that_is_killed_runs_again_on_another_node_where_that_is_asked_for() {
     with_lab(|| {
-        let cluster = Cluster::form(Options::two())?;
+        let cluster = Cluster::form(Options {
+            service_keys: ", on_failure = \"failover\"".to_owned(),
+            ..Options::two()
+        })?;
         let owner = cluster.owner()?;
         let other = cluster.other(&owner)?;
         let seen = cluster.watch(|| {

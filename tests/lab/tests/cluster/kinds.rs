@@ -17,9 +17,9 @@ const RESOURCES: &str = r#"
 name = "kinds"
 nodes = ["alpha", "beta"]
 resources = [
-  { mount = "/srv/kinds", device = "tmpfs", fstype = "tmpfs", options = "size=1m" },
-  { script = "/etc/ha.d/resource.d/tutorial", args = ['ARGUMENT'], id = "tutorial", monitor_interval = "1s" },
-  { ocf = "heartbeat:Dummy", params = { state = "/run/dummy.state" }, id = "dummy", monitor_interval = "1s" },
+  { mount = "/srv/kinds", device = "tmpfs", fstype = "tmpfs", options = "size=1m", on_failure = "failover" },
+  { script = "/etc/ha.d/resource.d/tutorial", args = ['ARGUMENT'], id = "tutorial", monitor_interval = "1s", on_failure = "failover" },
+  { ocf = "heartbeat:Dummy", params = { state = "/run/dummy.state" }, id = "dummy", monitor_interval = "1s", on_failure = "failover" },
   { ocf = "heartbeat:IPaddr2", params = { ip = "10.77.0.201", cidr_netmask = 24, nic = "eth0" }, id = "agent-ip" },
 ]
 "#;

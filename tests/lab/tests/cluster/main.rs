@@ -15,6 +15,8 @@ mod ipv6;
 mod kinds;
 mod message_bus;
 mod moves;
+mod policies;
+mod presence;
 
 /// Runs a test that needs root; says loudly that it did not run otherwise.
 fn with_lab(body: impl FnOnce() -> anyhow::Result<()>) {

@@ -1,0 +1,274 @@
+//! Failures of one group on this node: what each leads to, and when it is forgotten.
+//!
+//! A failure is answered by a restart here as long as fewer than the resource's limit lie within its window, then by a
+//! bar: the node may not run the group. What does not start bars at once. A bar ends with the window, but leaves a doubt:
+//! such a node is asked only where no other is left, and so often only ([`TRIALS_MAX`]), until it has run the group for
+//! a whole window or a person has cleared it.
+
+use crate::core::settings::{FailurePolicy, Reaction};
+use crate::core::time::Instant;
+use crate::wire::status::Fitness;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// How many bars in a row end by themselves; the next one only a person ends.
+pub(crate) const TRIALS_MAX: u32 = 3;
+
+/// Failures of one resource that are remembered, the newest of them; more than any limit.
+const REMEMBERED_MAX: usize = 128;
+
+/// What the failure of a resource that ran leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Consequence {
+    /// It is started anew, for the n-th time of so many.
+    Restart { attempt: u32, limit: u32 },
+    /// This node may not run the group any more.
+    Bar,
+    /// Nothing.
+    Ignore,
+}
+
+/// The failures of one group.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    recent: BTreeMap<String, Recent>,
+    trust: Trust,
+}
+
+/// Those of one resource, oldest first.
+#[derive(Debug, Clone)]
+struct Recent {
+    window: Duration,
+    times: VecDeque<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Trust {
+    #[default]
+    Whole,
+    /// `until`: none where only a person ends it.
+    Barred {
+        until: Option<Instant>,
+        window: Duration,
+        trials: u32,
+    },
+    Doubted {
+        window: Duration,
+        trials: u32,
+    },
+}
+
+impl Failures {
+    /// A resource has failed while it ran.
+    pub(super) fn on_failure(
+        &mut self,
+        resource: &str,
+        policy: FailurePolicy,
+        now: Instant,
+    ) -> Consequence {
+        let attempt = self.note(resource, policy, now);
+        match policy.reaction {
+            Reaction::Ignore => Consequence::Ignore,
+            Reaction::Restart { limit } if attempt <= limit => {
+                Consequence::Restart { attempt, limit }
+            }
+            Reaction::Restart { .. } => {
+                self.bar(policy, now);
+                Consequence::Bar
+            }
+        }
+    }
+
+    /// A resource did not start, or did not stop while a start was undone: to try it again here would be in vain.
+    pub(super) fn on_defeat(&mut self, resource: &str, policy: FailurePolicy, now: Instant) {
+        self.note(resource, policy, now);
+        self.bar(policy, now);
+    }
+
+    /// Counts one failure; answers how many of the resource lie within its window.
+    fn note(&mut self, resource: &str, policy: FailurePolicy, now: Instant) -> u32 {
+        let fresh = || Recent {
+            window: policy.window,
+            times: VecDeque::new(),
+        };
+        let recent = self.recent.entry(resource.to_owned()).or_insert_with(fresh);
+        if recent.times.len() >= REMEMBERED_MAX {
+            recent.times.pop_front();
+        }
+        recent.times.push_back(now);
+        let within = recent.times.iter().filter(|t| now < **t + policy.window);
+        u32::try_from(within.count()).unwrap_or(u32::MAX)
+    }
+
+    fn bar(&mut self, policy: FailurePolicy, now: Instant) {
+        let trials = match self.trust {
+            Trust::Whole => 0,
+            Trust::Barred { trials, .. } | Trust::Doubted { trials, .. } => trials,
+        };
+        let window = policy.window;
+        self.trust = Trust::Barred {
+            until: (trials < TRIALS_MAX).then(|| now + window),
+            window,
+            trials,
+        };
+    }
+
+    /// Forgets what is past; `started`: since when the group runs here, if it does. Answers whether a bar has ended.
+    pub(super) fn expire(&mut self, now: Instant, started: Option<Instant>) -> bool {
+        match self.trust {
+            Trust::Barred {
+                until: Some(until),
+                window,
+                trials,
+            } if until <= now => {
+                self.recent.clear();
+                let trials = trials + 1;
+                self.trust = Trust::Doubted { window, trials };
+                return true;
+            }
+            // The reasons for a bar are kept as long as it is there.
+            Trust::Barred { .. } => return false,
+            Trust::Doubted { window, .. } if started.is_some_and(|t| t + window <= now) => {
+                self.trust = Trust::Whole;
+            }
+            Trust::Doubted { .. } | Trust::Whole => {}
+        }
+        for recent in self.recent.values_mut() {
+            recent.times.retain(|t| now < *t + recent.window);
+        }
+        self.recent.retain(|_, recent| !recent.times.is_empty());
+        false
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(super) fn next_deadline(&self, started: Option<Instant>) -> Option<Instant> {
+        let trust = match self.trust {
+            Trust::Barred { until, .. } => return until,
+            Trust::Doubted { window, .. } => started.map(|t| t + window),
+            Trust::Whole => None,
+        };
+        let oldest = self.recent.values().filter_map(|recent| {
+            let first = recent.times.front()?;
+            Some(*first + recent.window)
+        });
+        trust.into_iter().chain(oldest).min()
+    }
+
+    /// How many are remembered.
+    pub(super) fn count(&self) -> u32 {
+        let all: usize = self.recent.values().map(|recent| recent.times.len()).sum();
+        u32::try_from(all).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the group may run here.
+    pub(super) fn fitness(&self) -> Fitness {
+        match self.trust {
+            Trust::Whole => Fitness::Fit,
+            Trust::Doubted { .. } => Fitness::Doubtful,
+            Trust::Barred { .. } => Fitness::Unfit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    fn policy(limit: u32) -> FailurePolicy {
+        FailurePolicy {
+            reaction: Reaction::Restart { limit },
+            window: WINDOW,
+        }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn restart(attempt: u32, limit: u32) -> Consequence {
+        Consequence::Restart { attempt, limit }
+    }
+
+    #[test]
+    fn restarts_are_limited_within_a_window_that_slides() {
+        let mut failures = Failures::default();
+        let mut fail = |seconds| failures.on_failure("a", policy(2), at(seconds));
+        assert_eq!(fail(0), restart(1, 2));
+        assert_eq!(fail(50), restart(2, 2));
+        assert_eq!(fail(61), restart(2, 2));
+        assert_eq!(fail(62), Consequence::Bar);
+        assert_eq!(failures.fitness(), Fitness::Unfit);
+        assert_eq!(failures.count(), 4);
+    }
+
+    #[test]
+    fn each_resource_has_its_own_count() {
+        let mut failures = Failures::default();
+        assert_eq!(failures.on_failure("a", policy(1), at(0)), restart(1, 1));
+        assert_eq!(failures.on_failure("b", policy(1), at(0)), restart(1, 1));
+        assert_eq!(failures.count(), 2);
+        assert_eq!(failures.on_failure("b", policy(0), at(0)), Consequence::Bar);
+    }
+
+    #[test]
+    fn what_is_ignored_is_counted_and_bars_nothing() {
+        let mut failures = Failures::default();
+        let policy = FailurePolicy {
+            reaction: Reaction::Ignore,
+            window: WINDOW,
+        };
+        for second in 0..1000 {
+            let consequence = failures.on_failure("a", policy, at(second));
+            assert_eq!(consequence, Consequence::Ignore);
+        }
+        assert_eq!(failures.count(), 128);
+        assert_eq!(failures.fitness(), Fitness::Fit);
+    }
+
+    #[test]
+    fn counts_expire_one_by_one() {
+        let mut failures = Failures::default();
+        failures.on_failure("a", policy(9), at(0));
+        failures.on_failure("a", policy(9), at(10));
+        assert_eq!(failures.next_deadline(None), Some(at(60)));
+        assert!(!failures.expire(at(60), None));
+        assert_eq!(failures.count(), 1);
+        assert_eq!(failures.next_deadline(None), Some(at(70)));
+        assert!(!failures.expire(at(70), None));
+        assert_eq!((failures.count(), failures.next_deadline(None)), (0, None));
+    }
+
+    #[test]
+    fn a_bar_ends_with_a_doubt_that_a_whole_window_of_running_ends() {
+        let mut failures = Failures::default();
+        failures.on_defeat("a", policy(9), at(0));
+        assert!(!failures.expire(at(59), None));
+        assert_eq!(failures.count(), 1);
+        assert!(failures.expire(at(60), None));
+        assert_eq!(failures.fitness(), Fitness::Doubtful);
+        assert_eq!(failures.count(), 0);
+        assert_eq!(failures.next_deadline(None), None);
+        assert_eq!(failures.next_deadline(Some(at(100))), Some(at(160)));
+        failures.expire(at(159), Some(at(100)));
+        assert_eq!(failures.fitness(), Fitness::Doubtful);
+        failures.expire(at(160), Some(at(100)));
+        assert_eq!(failures.fitness(), Fitness::Fit);
+    }
+
+    #[test]
+    fn what_fails_at_every_trial_is_left_to_a_person() {
+        let mut failures = Failures::default();
+        let mut now = 0;
+        for _ in 0..TRIALS_MAX {
+            failures.on_defeat("a", policy(0), at(now));
+            now += 60;
+            assert!(failures.expire(at(now), None));
+        }
+        failures.on_defeat("a", policy(0), at(now));
+        assert_eq!(failures.next_deadline(None), None);
+        assert!(!failures.expire(at(1_000_000), None));
+        assert_eq!(failures.fitness(), Fitness::Unfit);
+    }
+}

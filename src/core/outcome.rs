@@ -1,0 +1,203 @@
+//! What becomes of groups here: the drivers' answers taken in, failures counted, forgotten and cleared.
+
+use crate::core::Core;
+use crate::core::event::Event;
+use crate::core::failure::{Consequence, Failures};
+use crate::core::group::Activity;
+use crate::core::io::{GroupOutcome, Urgency};
+use crate::core::settings::FailurePolicy;
+use crate::ids::{GroupName, RequestId};
+use crate::wire::status::GroupState;
+
+impl Core {
+    /// Takes in what a driver reports; an answer to an order that was replaced since is dropped.
+    pub(super) fn handle_outcome(
+        &mut self,
+        name: &GroupName,
+        order: Option<RequestId>,
+        outcome: GroupOutcome,
+    ) {
+        let Some(group) = self.groups.get(name) else {
+            return;
+        };
+        let activity = group.activity;
+        if order.is_some() && !group.awaits(order) {
+            // The order was replaced while its failure was on the way: it failed all the same.
+            if let GroupOutcome::StartFailed { resource, reason } = outcome {
+                self.count_failure(name, resource, reason);
+            }
+            return;
+        }
+        match (activity, outcome) {
+            (Activity::Starting { since, .. }, GroupOutcome::Started) => {
+                self.set_activity(name, Activity::Started { since: self.now });
+                self.event(Event::GroupStarted {
+                    group: name.clone(),
+                    duration: self.now.since(since),
+                });
+            }
+            (Activity::Adopting { .. }, GroupOutcome::Started) => {
+                self.set_activity(name, Activity::Started { since: self.now });
+            }
+            (
+                Activity::Starting { .. } | Activity::Adopting { .. },
+                GroupOutcome::StartFailed { resource, reason },
+            ) => {
+                self.set_activity(name, Activity::Stopped);
+                self.count_failure(name, resource, reason);
+            }
+            (up, GroupOutcome::Failed { resource, reason }) if up.is_up() => {
+                self.on_failed(name, activity, resource, reason);
+            }
+            (Activity::Stopped, GroupOutcome::Appeared { resource }) => {
+                self.on_appeared(name, resource);
+            }
+            (Activity::Stopping { since, .. }, GroupOutcome::Stopped) => {
+                self.set_activity(name, Activity::Stopped);
+                self.event(Event::GroupStopped {
+                    group: name.clone(),
+                    duration: self.now.since(since),
+                });
+            }
+            (
+                Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Stopping { .. },
+                GroupOutcome::StopFailed { resource, reason },
+            ) => {
+                // While starting, it is the undoing of a start that failed.
+                if !matches!(activity, Activity::Stopping { .. }) {
+                    self.count_failure(name, resource.clone(), reason.clone());
+                }
+                self.on_blocked(name, resource, reason);
+            }
+            // What a driver says beside these has been overtaken by a later order.
+            (
+                _,
+                GroupOutcome::Started
+                | GroupOutcome::StartFailed { .. }
+                | GroupOutcome::Stopped
+                | GroupOutcome::StopFailed { .. }
+                | GroupOutcome::Failed { .. }
+                | GroupOutcome::Appeared { .. },
+            ) => {}
+        }
+    }
+
+    /// A resource has failed by itself: its policy says what follows.
+    fn on_failed(
+        &mut self,
+        name: &GroupName,
+        activity: Activity,
+        resource: String,
+        reason: String,
+    ) {
+        let policy = self.policy(name, &resource);
+        // While the group is started or restarted, only what is ignored is told; all else comes with the outcome.
+        let started = matches!(activity, Activity::Started { .. });
+        if !started && !policy.is_lenient() {
+            return;
+        }
+        let now = self.now;
+        let Some(local) = self.groups.get_mut(name) else {
+            return;
+        };
+        let group = name.clone();
+        match local.failures.on_failure(&resource, policy, now) {
+            Consequence::Restart { attempt, limit } => {
+                self.event(Event::ResourceRestarting {
+                    group,
+                    resource: resource.clone(),
+                    reason,
+                    attempt,
+                    limit,
+                });
+                self.order_restart(name, resource);
+            }
+            Consequence::Bar => {
+                self.event(Event::GroupFailed {
+                    group,
+                    resource,
+                    reason,
+                });
+                self.order_stop(name, Urgency::Orderly);
+            }
+            Consequence::Ignore => self.event(Event::ResourceFailureIgnored {
+                group,
+                resource,
+                reason,
+            }),
+        }
+    }
+
+    /// Somebody has started a resource of a group that is to be stopped here: another node may run it.
+    fn on_appeared(&mut self, name: &GroupName, resource: String) {
+        let stopped = !self.policy(name, &resource).is_lenient();
+        self.event(Event::ResourceAppeared {
+            group: name.clone(),
+            resource,
+            stopped,
+        });
+        if stopped {
+            self.order_stop(name, Urgency::Orderly);
+        }
+    }
+
+    fn policy(&self, group: &GroupName, resource: &str) -> FailurePolicy {
+        let settings = self.settings.groups.get(group);
+        settings.map_or_else(FailurePolicy::default, |g| g.policy(resource))
+    }
+
+    fn on_blocked(&mut self, name: &GroupName, resource: String, reason: String) {
+        self.set_activity(name, Activity::Blocked);
+        self.event(Event::GroupBlocked {
+            group: name.clone(),
+            resource,
+            reason,
+        });
+    }
+
+    fn count_failure(&mut self, name: &GroupName, resource: String, reason: String) {
+        let (policy, now) = (self.policy(name, &resource), self.now);
+        if let Some(group) = self.groups.get_mut(name) {
+            group.failures.on_defeat(&resource, policy, now);
+        }
+        self.event(Event::GroupFailed {
+            group: name.clone(),
+            resource,
+            reason,
+        });
+    }
+
+    /// Forgets failures that are past.
+    pub(super) fn forget_failures(&mut self) {
+        let now = self.now;
+        let forgiven = self.groups.iter_mut().filter_map(|(name, group)| {
+            let forgiven = group.forget_failures(now);
+            forgiven.then(|| Event::FailuresExpired {
+                group: name.clone(),
+            })
+        });
+        let events = forgiven.collect();
+        self.events(events);
+    }
+
+    /// Forgets failures of a group here, and tries a failed stop again.
+    pub(super) fn clear(&mut self, name: &GroupName) {
+        let deadtime = self.settings.deadtime;
+        let now = self.now;
+        let peers = &self.peers;
+        let before = self.blocked_elsewhere.len();
+        self.blocked_elsewhere.retain(|(group, node)| {
+            group != name || peers.get(node).is_some_and(|p| p.in_contact(now, deadtime))
+        });
+        if self.blocked_elsewhere.len() != before {
+            self.persist();
+        }
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        group.failures = Failures::default();
+        if group.state() == GroupState::Blocked {
+            self.order_stop(name, Urgency::Orderly);
+        }
+    }
+}

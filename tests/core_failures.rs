@@ -1,0 +1,168 @@
+//! Resources that fail by themselves, and what real cores do about it: restart here, move, stay down, forget.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must fail"
+)]
+
+mod core_support;
+
+use core_support::{Cluster, DEADTIME, DRIVER, KEEPALIVE, group, node};
+use ha_node::core::event::Event;
+use ha_node::core::{FailurePolicy, Policy, Reaction, Request};
+use std::time::Duration;
+
+/// How long a failure counts here, in milliseconds.
+const WINDOW: u64 = 20 * DEADTIME;
+
+fn restart(limit: u32) -> FailurePolicy {
+    FailurePolicy {
+        reaction: Reaction::Restart { limit },
+        window: Duration::from_millis(WINDOW),
+    }
+}
+
+/// Three nodes, of which `a` and then `b` may run the group.
+fn started(policy: FailurePolicy) -> Cluster {
+    let nodes = ["a", "b", "c"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["a", "b"])]);
+    cluster.set_policy("g", policy);
+    cluster.start(&nodes);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"]);
+    cluster
+}
+
+fn fail(cluster: &mut Cluster, owner: &str) {
+    cluster.fail(owner, "g");
+    cluster.run(10 * DRIVER + 2 * KEEPALIVE);
+}
+
+fn expired(cluster: &Cluster) -> usize {
+    let said = cluster.said.iter();
+    said.filter(|(_, event)| matches!(event, Event::FailuresExpired { .. }))
+        .count()
+}
+
+#[test]
+fn it_is_restarted_up_to_the_limit_then_moves_then_stays_down() {
+    let mut cluster = started(restart(2));
+    for count in 1..=2 {
+        fail(&mut cluster, "a");
+        assert_eq!(cluster.owners("g"), ["a"]);
+        assert_eq!(cluster.restarts["a"], count);
+        assert_eq!(cluster.failures("c", "g")["a"], count);
+    }
+    fail(&mut cluster, "a");
+    assert_eq!(cluster.owners("g"), ["b"]);
+    for _ in 0..3 {
+        fail(&mut cluster, "b");
+    }
+    assert!(cluster.owners("g").is_empty(), "it failed everywhere");
+    cluster.run(WINDOW / 2);
+    assert!(cluster.owners("g").is_empty(), "nobody tries it again yet");
+    cluster.ask("c", 1, Request::Clear(group("g")));
+    cluster.run(2 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"]);
+    assert!(cluster.failures("c", "g").is_empty());
+}
+
+#[test]
+fn failures_that_are_far_apart_never_move_it() {
+    let mut cluster = started(restart(1));
+    for count in 1..5 {
+        fail(&mut cluster, "a");
+        assert_eq!(cluster.restarts["a"], count);
+        cluster.run(WINDOW);
+        assert_eq!(cluster.owners("g"), ["a"]);
+        assert!(cluster.failures("c", "g").is_empty(), "they expire");
+    }
+}
+
+#[test]
+fn a_restart_that_fails_moves_it() {
+    let mut cluster = started(restart(5));
+    cluster.starts_fail.insert((node("a"), group("g")));
+    fail(&mut cluster, "a");
+    assert_eq!(cluster.restarts["a"], 1);
+    assert_eq!(cluster.owners("g"), ["b"]);
+}
+
+#[test]
+fn what_is_ignored_neither_restarts_nor_moves() {
+    let mut cluster = started(FailurePolicy {
+        reaction: Reaction::Ignore,
+        window: Duration::from_millis(WINDOW),
+    });
+    for _ in 0..5 {
+        fail(&mut cluster, "a");
+    }
+    assert_eq!(cluster.owners("g"), ["a"]);
+    assert!(cluster.restarts.is_empty());
+    assert_eq!(cluster.failures("c", "g")["a"], 5);
+}
+
+#[test]
+fn a_node_where_it_failed_is_the_last_resort_once_that_is_past() {
+    let mut cluster = started(restart(0));
+    fail(&mut cluster, "a");
+    assert_eq!(cluster.owners("g"), ["b"]);
+    cluster.run(WINDOW);
+    assert_eq!(expired(&cluster), 1);
+    assert_eq!(cluster.owners("g"), ["b"], "that is no reason to move back");
+    cluster.kill(&["b"]);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"]);
+    cluster.start(&["b"]);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"], "failback is off");
+}
+
+#[test]
+fn what_starts_nowhere_is_tried_a_few_times_a_window_apart_and_no_more() {
+    let mut cluster = started(restart(0));
+    for owner in ["a", "b"] {
+        cluster.starts_fail.insert((node(owner), group("g")));
+    }
+    fail(&mut cluster, "a");
+    assert!(cluster.owners("g").is_empty());
+    cluster.said.clear();
+    cluster.run(10 * WINDOW);
+    let starts = |owner: &str| {
+        let said = cluster.said.iter();
+        said.filter(|(node, event)| node == owner && matches!(event, Event::GroupStarting { .. }))
+            .count()
+    };
+    assert_eq!((starts("a"), starts("b")), (3, 3));
+    cluster.starts_fail.clear();
+    cluster.ask("b", 1, Request::Clear(group("g")));
+    cluster.run(2 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["b"], "it was cleared there first");
+}
+
+#[test]
+fn what_somebody_starts_on_another_node_is_stopped_there() {
+    let mut cluster = started(restart(3));
+    cluster.said.clear();
+    cluster.appear("b", "g");
+    cluster.run(DEADTIME);
+    let stops = (cluster.said.iter())
+        .filter(|(node, event)| node == "b" && matches!(event, Event::GroupStopped { .. }));
+    assert_eq!(stops.count(), 1);
+    assert_eq!(cluster.owners("g"), ["a"]);
+    assert!(cluster.failures("c", "g").is_empty());
+}
+
+#[test]
+fn what_somebody_starts_and_cannot_be_stopped_blocks_the_group_there() {
+    let mut cluster = started(restart(3));
+    cluster.stops_fail.insert((node("b"), group("g")));
+    cluster.appear("b", "g");
+    cluster.run(DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"], "the owner goes on");
+    cluster.kill(&["a"]);
+    cluster.run(5 * DEADTIME);
+    assert!(cluster.owners("g").is_empty(), "it may still run on b");
+}
