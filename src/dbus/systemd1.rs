@@ -18,6 +18,12 @@ pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 /// Interface that each service has.
 pub const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
 
+/// Interface that each mount unit has.
+pub const MOUNT_INTERFACE: &str = "org.freedesktop.systemd1.Mount";
+
+/// Interface that each swap unit has.
+pub const SWAP_INTERFACE: &str = "org.freedesktop.systemd1.Swap";
+
 /// A property of a transient unit.
 pub type Property = (&'static str, Variant<'static>);
 

@@ -15,6 +15,7 @@ mod ipv6;
 mod kinds;
 mod message_bus;
 mod moves;
+mod units;
 
 /// Runs a test that needs root; says loudly that it did not run otherwise.
 fn with_lab(body: impl FnOnce() -> anyhow::Result<()>) {
