@@ -13,7 +13,7 @@ use crate::dbus::systemd1::{
 use crate::ids::GroupName;
 use crate::resource::unit::Units;
 use crate::resource::{Hands, HandsEvent};
-use facts::{KindFacts, Properties, UnitFacts};
+use facts::{FileState, KindFacts, Properties, Scope, UnitFacts};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +116,18 @@ impl<'a> Asked<'a> {
 
     async fn unit(&self, name: &str) -> zbus::Result<UnitFacts> {
         let properties = self.properties(name, UNIT).await?;
-        Ok(UnitFacts::from_properties(name, &properties))
+        let facts = UnitFacts::from_properties(name, &properties);
+        let FileState::Enabled(scope) = facts.file else {
+            return Ok(facts);
+        };
+        let is_runtime = scope == Scope::Runtime;
+        let links = self.manager.get_unit_file_links(&facts.id, is_runtime);
+        Ok(match links.await {
+            Ok(links) => facts.with_links(&links),
+            // Not known to old versions of systemd.
+            Err(zbus::Error::MethodError(..)) => facts,
+            Err(error) => return Err(error),
+        })
     }
 
     async fn kind(&self, id: &str) -> zbus::Result<KindFacts> {

@@ -91,6 +91,8 @@ pub enum Control {
 pub struct UnitFacts {
     /// Its own name, where the one that was asked for is an alias.
     pub id: String,
+    /// All its names.
+    pub names: Vec<String>,
     /// Whether it could be loaded.
     pub load: Load,
     /// What its file is.
@@ -103,8 +105,10 @@ pub struct UnitFacts {
     pub stop: Control,
     /// Whether it runs, or is about to.
     pub is_up: bool,
-    /// Who starts it along with itself.
+    /// Who starts it along with itself, as far as that is loaded.
     pub pulled_in_by: Vec<Puller>,
+    /// What it is enabled for, loaded or not; none where that is not known.
+    pub enabled_for: Option<Vec<String>>,
     /// Sockets, timers, paths and automounts that start it.
     pub triggered_by: Vec<String>,
     /// What it starts along with itself.
@@ -164,6 +168,7 @@ impl UnitFacts {
         });
         Self {
             id: all.text("Id").unwrap_or(name).to_owned(),
+            names: all.names(&["Names"]),
             load: load(&all),
             file: file_state(all.text("UnitFileState").unwrap_or_default()),
             source: all.text("SourcePath").unwrap_or_default().to_owned(),
@@ -174,10 +179,27 @@ impl UnitFacts {
                 Some("active" | "reloading" | "activating" | "refreshing")
             ),
             pulled_in_by: pulled_in_by.collect(),
+            enabled_for: None,
             triggered_by: all.names(&["TriggeredBy"]),
             needs: all.names(&["Requires", "Wants", "BindsTo", "Upholds"]),
             stops_along: all.names(&["RequiredBy", "BoundBy", "ConsistsOf"]),
         }
+    }
+
+    /// Takes in the links that `systemctl disable` would remove.
+    #[must_use]
+    pub fn with_links(mut self, links: &[String]) -> Self {
+        let names = &self.names;
+        let owner = |link: &String| {
+            let (directory, name) = link.rsplit_once('/')?;
+            // Other units are enabled along with it (Also=), and links outside such directories are other names.
+            let (owner, bond) = directory.rsplit('/').next()?.rsplit_once('.')?;
+            let is_bond = matches!(bond, "wants" | "requires" | "upholds");
+            let is_ours = names.iter().any(|it| it == name);
+            (is_bond && is_ours).then(|| owner.to_owned())
+        };
+        self.enabled_for = Some(links.iter().filter_map(owner).collect());
+        self
     }
 }
 

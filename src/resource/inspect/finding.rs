@@ -129,10 +129,8 @@ fn at_boot(unit: &UnitFacts) -> Option<AtBoot> {
         .find(|it| BOOT_TARGETS.contains(&it.name.as_str()));
     match (unit.file, puller) {
         (FileState::Enabled(scope), Some(_)) => Some(AtBoot::Enabled(scope)),
-        // What links to it may not be loaded, or not yet: only the cluster's own target is no boot for certain.
         (FileState::Enabled(scope), None) => {
-            let is_ours = pulls.iter().any(|it| it.name.starts_with(GROUP_TARGET));
-            (!is_ours).then_some(AtBoot::Enabled(scope))
+            wants_more_than_cluster(unit).then_some(AtBoot::Enabled(scope))
         }
         (_, Some(_)) if unit.source == "/etc/fstab" => Some(AtBoot::Fstab),
         // systemctl knows how to disable an init script, and removes links of any name.
@@ -145,6 +143,16 @@ fn at_boot(unit: &UnitFacts) -> Option<AtBoot> {
             bond: puller.bond,
         }),
         (FileState::LinkedElsewhere | FileState::Other | FileState::Masked(_), None) => None,
+    }
+}
+
+/// Whether a unit is enabled for anything but the cluster's own targets, which may lead to the boot.
+fn wants_more_than_cluster(unit: &UnitFacts) -> bool {
+    let is_ours = |name: &str| name.starts_with(GROUP_TARGET);
+    match &unit.enabled_for {
+        Some(owners) => !owners.iter().all(|owner| is_ours(owner)),
+        // What links to it may not be loaded.
+        None => !unit.pulled_in_by.iter().any(|it| is_ours(&it.name)),
     }
 }
 

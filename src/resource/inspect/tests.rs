@@ -161,6 +161,29 @@ fn a_unit_that_is_enabled_starts_at_boot_unless_only_the_cluster_wants_it() {
 }
 
 #[test]
+fn the_links_of_an_enabled_unit_tell_what_for() {
+    let judged = |links: &[&str]| {
+        let all = [
+            ("UnitFileState", "enabled".into()),
+            ("Names", names(&["app.service", "alias.service"])),
+        ];
+        let below = |link: &&str| format!("/etc/systemd/system/{link}");
+        let links: Vec<String> = links.iter().map(below).collect();
+        let facts = unit("app.service", &all).with_links(&links);
+        !judge(&facts, &service(&[]), &[], STOP_TIMEOUT).is_empty()
+    };
+    let (ours, boot) = (
+        "ha-group-web.target.wants/app.service",
+        "multi-user.target.wants/alias.service",
+    );
+    assert!(judged(&[boot]));
+    assert!(judged(&[ours, boot]));
+    assert!(!judged(&[ours]));
+    assert!(!judged(&["alias.service"]), "only another name");
+    assert!(!judged(&[ours, "sockets.target.wants/app.socket"]), "Also=");
+}
+
+#[test]
 fn a_unit_that_a_target_of_the_boot_pulls_in_starts_at_boot_though_it_is_not_enabled() {
     let pulled = |bond, target: &str| {
         let target = target.to_owned();
