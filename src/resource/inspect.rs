@@ -15,6 +15,7 @@ use crate::resource::unit::Units;
 use crate::resource::{Hands, HandsEvent};
 use facts::{FileState, KindFacts, Properties, Scope, UnitFacts};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -123,7 +124,10 @@ impl<'a> Asked<'a> {
         let is_runtime = scope == Scope::Runtime;
         let links = self.manager.get_unit_file_links(&facts.id, is_runtime);
         Ok(match links.await {
-            Ok(links) => facts.with_links(&links),
+            Ok(mut links) => {
+                links.retain(|link| !hides(link));
+                facts.with_links(&links)
+            }
             // Not known to old versions of systemd.
             Err(zbus::Error::MethodError(..)) => facts,
             Err(error) => return Err(error),
@@ -155,6 +159,12 @@ impl<'a> Asked<'a> {
         let interface = InterfaceName::from_static_str(interface)?;
         Ok(proxy.get_all(interface).await?)
     }
+}
+
+/// Whether a link is there to hide another one of its name, which systemd takes for enabled all the same.
+fn hides(link: &str) -> bool {
+    // No wait for a disk: systemd has just looked at the link.
+    std::fs::read_link(link).is_ok_and(|to| to == Path::new("/dev/null"))
 }
 
 impl Hands {
