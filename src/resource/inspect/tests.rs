@@ -346,23 +346,16 @@ fn a_trigger_counts_where_boot_starts_it_or_it_outlives_the_stop() {
     assert!(found(&along, &enabled()).is_some(), "but boot starts it");
 }
 
+fn app(finding: Finding) -> String {
+    finding.text("app.service", "app.service")
+}
+
 #[test]
 fn each_finding_says_what_to_do() {
-    let app = |finding: Finding| finding.text("app.service", "app.service");
     let pulled = AtBoot::PulledIn {
         target: "sockets.target".to_owned(),
         bond: Bond::Wants,
     };
-    let late = |after| Finding::StopsTooLate {
-        setting: ("Service", "TimeoutStopSec"),
-        after,
-        allowed: Duration::from_secs(30),
-    };
-    let triggered = |remedy| Finding::Triggered {
-        by: "app.socket".to_owned(),
-        remedy,
-    };
-    let runtime = AtBoot::Enabled(Scope::Runtime);
     for (text, expected) in [
         (
             app(Finding::Missing),
@@ -400,6 +393,24 @@ fn each_finding_says_what_to_do() {
             app(Finding::NotStartable(Control::Impossible)),
             "\"app.service\" is no unit that anybody can start: name another one in the configuration",
         ),
+    ] {
+        assert_eq!(text, expected);
+    }
+}
+
+#[test]
+fn a_finding_about_the_stop_or_a_trigger_says_what_to_do() {
+    let late = |after| Finding::StopsTooLate {
+        setting: ("Service", "TimeoutStopSec"),
+        after,
+        allowed: Duration::from_secs(30),
+    };
+    let triggered = |remedy| Finding::Triggered {
+        by: "app.socket".to_owned(),
+        remedy,
+    };
+    let runtime = AtBoot::Enabled(Scope::Runtime);
+    for (text, expected) in [
         (
             app(Finding::KillsNothing),
             "processes of \"app.service\" outlive its stop (KillMode=none): systemctl edit app.service, with the lines [Service] and KillMode=control-group",
