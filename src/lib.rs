@@ -17,7 +17,7 @@
 //! | [`resource`] | addresses and units, started and stopped in order; health checks | `ids`, `config`, `core::io`, `core::time`, `dbus::systemd1` |
 //! | [`dbus`] | `org.linuxha.Cluster` served; systemd's interface spelled out | `ids`, `core::{event, io, time, view}`, `wire::status`, `journal::Record` |
 //! | [`node`] | the one loop in which they all meet | all of the above but `sim` |
-//! | [`ctl`] | the client's commands | `dbus` (names), `config` and `node::Options` (for `check`) |
+//! | [`ctl`] | the client's commands | `dbus` (names), `config`, `node::Options` and `resource::inspect` (for `check`) |
 //!
 //! `ids`, `wire`, `core` and `sim` are pure: no sockets, files, processes, clocks, no order that differs from run to
 //! run. Drivers (`link`, `resource`, `dbus`) do not know each other, `node`, or the core's state. `tests/tidy.rs` reads

@@ -102,6 +102,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "node::Options",
             "node::key_warnings",
             "node::load_keys",
+            "resource::inspect",
             "state::DIRECTORY",
         ],
     ),

@@ -31,6 +31,7 @@ pub use interfaces::InterfaceUse;
 pub use model::Config;
 pub use place::Place;
 pub use problem::{ConfigErrors, PROBLEMS_SHOWN_MAX, Problem, Warning};
+pub(crate) use value::show_duration;
 
 use crate::config::layers::MainFile;
 use crate::config::place::Sources;

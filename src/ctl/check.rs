@@ -6,9 +6,13 @@ use crate::config::Config;
 use crate::config::model::ResourceKind;
 use crate::ctl::error::CtlError;
 use crate::ctl::print;
+use crate::resource::inspect;
 use std::collections::BTreeSet;
 use std::path::Path;
-use zbus::Connection;
+use std::time::Duration;
+
+/// Longest wait for an answer of systemd about a unit.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A configuration that the daemon would run with.
 struct Checked {
@@ -83,72 +87,27 @@ fn resources(config: &Config) -> impl Iterator<Item = &ResourceKind> {
 }
 
 async fn unit_warnings(config: &Config) -> Vec<String> {
-    let units: BTreeSet<&str> = resources(config)
-        .filter_map(|kind| match kind {
-            ResourceKind::Unit { name, .. } => Some(name.as_str()),
-            ResourceKind::Address { .. }
-            | ResourceKind::Mount { .. }
-            | ResourceKind::Script { .. }
-            | ResourceKind::Ocf { .. } => None,
-        })
-        .collect();
+    let units = inspect::managed(config);
     if units.is_empty() {
         return Vec::new();
     }
-    let connection = match zbus::connection::Builder::system().build().await {
+    let connection = match connect().await {
         Ok(connection) => connection,
         Err(error) => return vec![format!("units are not checked, no system bus: {error}")],
     };
     let mut warnings = Vec::new();
-    for unit in units {
-        warnings.extend(unit_warning(unit, unit_file_state(&connection, unit).await));
+    for unit in &units {
+        match inspect::inspect(&connection, unit, &units).await {
+            Ok(found) => warnings.extend(found),
+            Err(error) => warnings.push(format!("\"{}\" is not checked: {error}", unit.unit)),
+        }
     }
     warnings
 }
 
-async fn unit_file_state(connection: &Connection, unit: &str) -> zbus::Result<String> {
-    let reply = connection
-        .call_method(
-            Some("org.freedesktop.systemd1"),
-            "/org/freedesktop/systemd1",
-            Some("org.freedesktop.systemd1.Manager"),
-            "GetUnitFileState",
-            &(unit,),
-        )
-        .await?;
-    reply.body().deserialize()
-}
-
-/// What is wrong with a unit that the cluster shall start and stop.
-fn unit_warning(unit: &str, state: zbus::Result<String>) -> Option<String> {
-    match state.as_deref() {
-        Ok("enabled" | "enabled-runtime") => Some(format!(
-            "\"{unit}\" is also started at boot, on every node: systemctl disable {unit}"
-        )),
-        Ok("masked" | "masked-runtime") => Some(format!(
-            "\"{unit}\" is masked, so it cannot be started: systemctl unmask {unit}"
-        )),
-        Ok(_) => None,
-        Err(error) if is_unknown(error) => {
-            Some(format!("there is no unit \"{unit}\" on this machine"))
-        }
-        Err(error) => Some(format!("\"{unit}\" is not checked: {error}")),
-    }
-}
-
-/// What systemd answers for a unit without a file.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "of the many errors of the library these mean that there is none"
-)]
-fn is_unknown(error: &zbus::Error) -> bool {
-    match error {
-        zbus::Error::FDO(error) => matches!(**error, zbus::fdo::Error::FileNotFound(_)),
-        zbus::Error::MethodError(name, _, _) => {
-            name.as_str() == "org.freedesktop.systemd1.NoSuchUnit"
-        }
-        _ => false,
-    }
+async fn connect() -> zbus::Result<zbus::Connection> {
+    let builder = zbus::connection::Builder::system();
+    builder.method_timeout(REPLY_TIMEOUT).build().await
 }
 
 #[cfg(test)]

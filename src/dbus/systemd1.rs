@@ -18,6 +18,12 @@ pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 /// Interface that each service has.
 pub const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
 
+/// Interface that each mount unit has.
+pub const MOUNT_INTERFACE: &str = "org.freedesktop.systemd1.Mount";
+
+/// Interface that each swap unit has.
+pub const SWAP_INTERFACE: &str = "org.freedesktop.systemd1.Swap";
+
 /// A property of a transient unit.
 pub type Property = (&'static str, Variant<'static>);
 
@@ -46,6 +52,8 @@ pub trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     /// The object of a unit, loaded if it was not; also for a name without a file.
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    /// The links below /etc or /run that `systemctl disable` would remove, those of other units included.
+    fn get_unit_file_links(&self, name: &str, runtime: bool) -> zbus::Result<Vec<String>>;
     /// Queues a start job.
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// Queues a stop job; `NoSuchUnit` for one that is not loaded.

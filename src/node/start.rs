@@ -197,7 +197,8 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     harden();
     let guard = Guard::default();
     let (hands_sender, hands_events) = mpsc::channel(QUEUE_MAX);
-    let hands = Hands::start(&config.groups, hands_sender, guard.clone()).await?;
+    let mut hands = Hands::start(&config.groups, hands_sender.clone(), guard.clone()).await?;
+    hands.inspect_units(&config, hands_sender);
     let (link_sender, link_events) = mpsc::channel(PACKETS_MAX);
     // A cluster of one has no links, and its loop must not take the silence for their end.
     let _kept = link_sender.clone();

@@ -37,7 +37,7 @@ const BUS: &str = "org.freedesktop.DBus";
 pub(super) struct Link {
     /// Another number for each connection.
     pub(super) epoch: u64,
-    connection: Connection,
+    pub(super) connection: Connection,
     pub(super) manager: ManagerProxy<'static>,
 }
 

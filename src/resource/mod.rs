@@ -17,6 +17,7 @@ mod driver;
 pub mod frame;
 pub mod guard;
 mod held;
+pub mod inspect;
 mod metadata;
 mod monitor;
 pub mod mount;

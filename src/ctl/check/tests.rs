@@ -66,26 +66,6 @@ fn example() -> Config {
 }
 
 #[test]
-fn a_unit_that_boot_starts_too_is_warned_about() {
-    let warning = unit_warning("nginx.service", Ok("enabled".to_owned())).unwrap();
-    assert!(
-        warning.ends_with("systemctl disable nginx.service"),
-        "{warning}"
-    );
-    assert_eq!(
-        unit_warning("nginx.service", Ok("disabled".to_owned())),
-        None
-    );
-    assert!(unit_warning("nginx.service", Ok("masked".to_owned())).is_some());
-    let missing = zbus::fdo::Error::FileNotFound("no such file".to_owned());
-    let warning = unit_warning("ngnix.service", Err(missing.into())).unwrap();
-    assert_eq!(
-        warning,
-        "there is no unit \"ngnix.service\" on this machine"
-    );
-}
-
-#[test]
 fn the_summary_counts() {
     assert_eq!(
         summary(&example(), 1),

@@ -17,6 +17,7 @@ mod message_bus;
 mod moves;
 mod policies;
 mod presence;
+mod units;
 
 /// Runs a test that needs root; says loudly that it did not run otherwise.
 fn with_lab(body: impl FnOnce() -> anyhow::Result<()>) {
