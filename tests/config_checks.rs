@@ -7,7 +7,7 @@
 )]
 
 use ha_node::config::Config;
-use ha_node::config::health::{HealthCheck, HttpProbe, Probe};
+use ha_node::config::health::{HealthCheck, HttpProbe, Page, Probe};
 use std::fs;
 use std::time::Duration;
 
@@ -37,10 +37,12 @@ fn check(table: &str) -> HealthCheck {
 fn the_contracts_example_is_a_page_every_second() {
     let probe = HttpProbe {
         address: ([127, 0, 0, 1], 80).into(),
-        host: "127.0.0.1".to_owned(),
-        path: "/".to_owned(),
-        status: vec![],
-        text: None,
+        page: Page {
+            host: "127.0.0.1".to_owned(),
+            path: "/".to_owned(),
+            status: vec![],
+            text: None,
+        },
     };
     assert_eq!(
         check("{ http = \"http://127.0.0.1/\", interval = \"1s\", failures = 3 }"),
@@ -84,15 +86,15 @@ fn resources_and_groups_may_have_one_check_or_several() {
     let [http, exec] = group.resources[0].checks.as_slice() else {
         panic!("two checks");
     };
-    let Probe::Http(http) = &http.probe else {
+    let Probe::Http(HttpProbe { page, .. }) = &http.probe else {
         panic!("{http:?}");
     };
     assert_eq!(
-        (http.status.as_slice(), http.text.as_deref()),
+        (page.status.as_slice(), page.text.as_deref()),
         ([200, 204].as_slice(), Some("ok"))
     );
-    assert_eq!(http.expected(), "200 or 204");
-    assert!(http.accepts(204) && !http.accepts(302));
+    assert_eq!(page.expected(), "200 or 204");
+    assert!(page.accepts(204) && !page.accepts(302));
     assert_eq!(
         exec.probe,
         Probe::Exec {

@@ -69,11 +69,18 @@ pub enum Probe {
     },
 }
 
-/// A page, and what it must be like.
+/// A page, and where it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpProbe {
     /// Where to connect.
     pub address: SocketAddr,
+    /// What is asked for there.
+    pub page: Page,
+}
+
+/// A page, and what it must be like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
     /// Host and port as they stand in the URL, for the `Host` field.
     pub host: String,
     /// Path and query, from the first `/` on; printable ASCII without spaces.
@@ -84,7 +91,7 @@ pub struct HttpProbe {
     pub text: Option<String>,
 }
 
-impl HttpProbe {
+impl Page {
     /// Whether an answer with this status is good.
     pub fn accepts(&self, status: u16) -> bool {
         if self.status.is_empty() {
@@ -104,11 +111,18 @@ impl HttpProbe {
     }
 }
 
+/// The URL without its scheme.
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host, self.path)
+    }
+}
+
 /// What people call the check: the URL, or the key and its value.
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http(HttpProbe { host, path, .. }) => write!(f, "http://{host}{path}"),
+            Self::Http(HttpProbe { page, .. }) => write!(f, "http://{page}"),
             Self::Tcp { address } => write!(f, "tcp {address}"),
             Self::Exec { command, .. } => write!(f, "exec {}", command.join(" ")),
             Self::Unit { name } => write!(f, "unit {name}"),

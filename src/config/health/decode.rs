@@ -100,8 +100,8 @@ fn probe(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<Probe> {
     let unit = table.read("unit", problems, value::unit);
     if let Some(http) = table.read("http", problems, target::http) {
         let mut http = http.value;
-        http.status = status.map(|found| found.value).unwrap_or_default();
-        http.text = text.map(|found| found.value);
+        http.page.status = status.map(|found| found.value).unwrap_or_default();
+        http.page.text = text.map(|found| found.value);
         return Some(Probe::Http(http));
     }
     let user = user.map(|found| found.value);

@@ -2,7 +2,7 @@
 //!
 //! A name would have to be looked up, which can block, so `localhost` is the only one; it is 127.0.0.1.
 
-use super::HttpProbe;
+use super::{HttpProbe, Page};
 use crate::config::problem::Wrong;
 use crate::config::value::{Checked, describe, quoted, text};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -43,13 +43,13 @@ pub(super) fn http(value: &DeValue<'_>) -> Checked<HttpProbe> {
         Some(hint) => wrong().hint(hint),
         None => wrong(),
     })?;
-    Ok(HttpProbe {
-        address,
+    let page = Page {
         host: host.to_owned(),
         path: path.to_owned(),
         status: Vec::new(),
         text: None,
-    })
+    };
+    Ok(HttpProbe { address, page })
 }
 
 /// `tcp`
@@ -170,7 +170,8 @@ mod tests {
         ] {
             let probe = read(url).unwrap();
             assert_eq!(probe.address, address.parse().unwrap(), "{url}");
-            assert_eq!((probe.host.as_str(), probe.path.as_str()), (host, path));
+            let page = probe.page;
+            assert_eq!((page.host.as_str(), page.path.as_str()), (host, path));
         }
     }
 
@@ -211,7 +212,7 @@ mod tests {
             let value = DeValue::String(text.as_str().into());
             let _ = (tcp(&value), user(&value), command(&value));
             if let Ok(probe) = http(&value) {
-                let line = format!("{}{}", probe.host, probe.path);
+                let line = probe.page.to_string();
                 prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic()));
             }
         }

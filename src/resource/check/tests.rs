@@ -1,7 +1,7 @@
 //! Checks against servers of this process, on ports of the loopback that the kernel chooses.
 
 use super::*;
-use crate::config::health::HttpProbe;
+use crate::config::health::{HttpProbe, Page};
 use crate::config::model::ResourceKind;
 use crate::ids::GroupName;
 use crate::resource::Guard;
@@ -132,10 +132,12 @@ fn serve(listener: TcpListener, answers: Vec<&'static str>) {
 fn http(address: SocketAddr, text: Option<&str>) -> Probe {
     Probe::Http(HttpProbe {
         address,
-        host: "localhost".to_owned(),
-        path: "/".to_owned(),
-        status: Vec::new(),
-        text: text.map(str::to_owned),
+        page: Page {
+            host: "localhost".to_owned(),
+            path: "/".to_owned(),
+            status: Vec::new(),
+            text: text.map(str::to_owned),
+        },
     })
 }
 
