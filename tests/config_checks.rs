@@ -7,7 +7,7 @@
 )]
 
 use ha_node::config::Config;
-use ha_node::config::health::{HealthCheck, HttpProbe, Page, Probe};
+use ha_node::config::health::{HealthCheck, HttpProbe, HttpsProbe, Page, Probe, Trust};
 use std::fs;
 use std::time::Duration;
 
@@ -111,6 +111,31 @@ fn resources_and_groups_may_have_one_check_or_several() {
 }
 
 #[test]
+fn a_page_over_tls_is_trusted_by_the_system_by_a_file_or_by_all() {
+    for (keys, expected) in [
+        ("", Trust::System),
+        (", verify = true", Trust::System),
+        (", verify = false", Trust::Any),
+        (", ca = \"/ca.pem\"", Trust::Ca("/ca.pem".to_owned())),
+        (
+            ", ca = \"/ca.pem\", verify = true",
+            Trust::Ca("/ca.pem".to_owned()),
+        ),
+    ] {
+        let url = "https://www.example.org:8443/x";
+        let found = check(&format!(
+            "{{ http = \"{url}\", status = 200, text = \"ok\"{keys} }}"
+        ));
+        assert_eq!(found.probe.to_string(), url);
+        let Probe::Https(HttpsProbe { trust, page }) = found.probe else {
+            panic!("{found:?}");
+        };
+        assert_eq!(trust, expected, "{keys}");
+        assert_eq!((page.status, page.text.as_deref()), (vec![200], Some("ok")));
+    }
+}
+
+#[test]
 fn every_value_of_a_check_is_one_that_all_nodes_must_agree_on() {
     let of = |table: &str| {
         let text = format!("resources = [{{ unit = \"a.service\", check = {table} }}]");
@@ -130,6 +155,13 @@ fn every_value_of_a_check_is_one_that_all_nodes_must_agree_on() {
     ] {
         assert_ne!(http(keys), base, "{keys}");
     }
+    let https = |keys: &str| of(&format!("{{ http = \"https://127.0.0.1/\"{keys} }}"));
+    assert_ne!(https(""), base);
+    assert_eq!(https(", verify = true"), https(""));
+    for keys in [", text = \"x\"", ", verify = false", ", ca = \"/ca.pem\""] {
+        assert_ne!(https(keys), https(""), "{keys}");
+    }
+    assert_ne!(https(", ca = \"/ca.pem\""), https(", ca = \"/cb.pem\""));
     let exec = |words: &str| of(&format!("{{ exec = {words} }}"));
     assert_ne!(exec("[\"/a\", \"b c\"]"), exec("[\"/a\", \"b\", \"c\"]"));
     assert_ne!(

@@ -3,7 +3,7 @@
 //! Left out: links (each node may have its own interface names and addresses), the key file's path, and the
 //! interfaces and labels of virtual addresses. The order of files, keys and sections makes no difference.
 
-use crate::config::health::{HealthCheck, Page, Probe};
+use crate::config::health::{HealthCheck, Page, Probe, Trust};
 use crate::config::model::{Group, Resource, ResourceKind};
 use crate::core::{Policy, Settings};
 use sha2::{Digest, Sha256};
@@ -136,6 +136,14 @@ impl Hasher {
         self.text(&check.probe.to_string());
         match &check.probe {
             Probe::Http(http) => self.page(&http.page),
+            Probe::Https(https) => {
+                self.page(&https.page);
+                match &https.trust {
+                    Trust::System => self.text("system"),
+                    Trust::Any => self.text("any"),
+                    Trust::Ca(path) => self.text(path),
+                }
+            }
             Probe::Exec { command, user } => {
                 self.count(command.len());
                 command.iter().for_each(|word| self.text(word));

@@ -97,6 +97,8 @@ pub const CHECK: Section = Section {
         "http",
         "status",
         "text",
+        "verify",
+        "ca",
         "tcp",
         "exec",
         "user",
