@@ -7,7 +7,7 @@
 )]
 
 use ha_node::config::Config;
-use ha_node::config::health::{HealthCheck, HttpProbe, Probe};
+use ha_node::config::health::{HealthCheck, HttpProbe, HttpsProbe, Page, Probe, Trust};
 use std::fs;
 use std::time::Duration;
 
@@ -37,10 +37,12 @@ fn check(table: &str) -> HealthCheck {
 fn the_contracts_example_is_a_page_every_second() {
     let probe = HttpProbe {
         address: ([127, 0, 0, 1], 80).into(),
-        host: "127.0.0.1".to_owned(),
-        path: "/".to_owned(),
-        status: vec![],
-        text: None,
+        page: Page {
+            host: "127.0.0.1".to_owned(),
+            path: "/".to_owned(),
+            status: vec![],
+            text: None,
+        },
     };
     assert_eq!(
         check("{ http = \"http://127.0.0.1/\", interval = \"1s\", failures = 3 }"),
@@ -84,15 +86,15 @@ fn resources_and_groups_may_have_one_check_or_several() {
     let [http, exec] = group.resources[0].checks.as_slice() else {
         panic!("two checks");
     };
-    let Probe::Http(http) = &http.probe else {
+    let Probe::Http(HttpProbe { page, .. }) = &http.probe else {
         panic!("{http:?}");
     };
     assert_eq!(
-        (http.status.as_slice(), http.text.as_deref()),
+        (page.status.as_slice(), page.text.as_deref()),
         ([200, 204].as_slice(), Some("ok"))
     );
-    assert_eq!(http.expected(), "200 or 204");
-    assert!(http.accepts(204) && !http.accepts(302));
+    assert_eq!(page.expected(), "200 or 204");
+    assert!(page.accepts(204) && !page.accepts(302));
     assert_eq!(
         exec.probe,
         Probe::Exec {
@@ -106,6 +108,31 @@ fn resources_and_groups_may_have_one_check_or_several() {
          [[group.check]]\ntcp = \"[::1]:2\"",
     );
     assert_eq!(as_tables.groups[0].checks.len(), 2);
+}
+
+#[test]
+fn a_page_over_tls_is_trusted_by_the_system_by_a_file_or_by_all() {
+    for (keys, expected) in [
+        ("", Trust::System),
+        (", verify = true", Trust::System),
+        (", verify = false", Trust::Any),
+        (", ca = \"/ca.pem\"", Trust::Ca("/ca.pem".to_owned())),
+        (
+            ", ca = \"/ca.pem\", verify = true",
+            Trust::Ca("/ca.pem".to_owned()),
+        ),
+    ] {
+        let url = "https://www.example.org:8443/x";
+        let found = check(&format!(
+            "{{ http = \"{url}\", status = 200, text = \"ok\"{keys} }}"
+        ));
+        assert_eq!(found.probe.to_string(), url);
+        let Probe::Https(HttpsProbe { trust, page }) = found.probe else {
+            panic!("{found:?}");
+        };
+        assert_eq!(trust, expected, "{keys}");
+        assert_eq!((page.status, page.text.as_deref()), (vec![200], Some("ok")));
+    }
 }
 
 #[test]
@@ -128,6 +155,13 @@ fn every_value_of_a_check_is_one_that_all_nodes_must_agree_on() {
     ] {
         assert_ne!(http(keys), base, "{keys}");
     }
+    let https = |keys: &str| of(&format!("{{ http = \"https://127.0.0.1/\"{keys} }}"));
+    assert_ne!(https(""), base);
+    assert_eq!(https(", verify = true"), https(""));
+    for keys in [", text = \"x\"", ", verify = false", ", ca = \"/ca.pem\""] {
+        assert_ne!(https(keys), https(""), "{keys}");
+    }
+    assert_ne!(https(", ca = \"/ca.pem\""), https(", ca = \"/cb.pem\""));
     let exec = |words: &str| of(&format!("{{ exec = {words} }}"));
     assert_ne!(exec("[\"/a\", \"b c\"]"), exec("[\"/a\", \"b\", \"c\"]"));
     assert_ne!(

@@ -3,7 +3,7 @@
 //! Left out: links (each node may have its own interface names and addresses), the key file's path, and the
 //! interfaces and labels of virtual addresses. The order of files, keys and sections makes no difference.
 
-use crate::config::health::{HealthCheck, Probe};
+use crate::config::health::{HealthCheck, Page, Probe, Trust};
 use crate::config::model::{Group, Resource, ResourceKind, Standby};
 use crate::core::settings::Reaction;
 use crate::core::{Policy, Settings};
@@ -144,12 +144,14 @@ impl Hasher {
         self.text(word);
         self.text(&check.probe.to_string());
         match &check.probe {
-            Probe::Http(http) => {
-                self.count(http.status.len());
-                http.status
-                    .iter()
-                    .for_each(|code| self.count(usize::from(*code)));
-                self.text(http.text.as_deref().unwrap_or_default());
+            Probe::Http(http) => self.page(&http.page),
+            Probe::Https(https) => {
+                self.page(&https.page);
+                match &https.trust {
+                    Trust::System => self.text("system"),
+                    Trust::Any => self.text("any"),
+                    Trust::Ca(path) => self.text(path),
+                }
             }
             Probe::Exec { command, user } => {
                 self.count(command.len());
@@ -163,6 +165,14 @@ impl Hasher {
         }
         self.count(check.failures as usize);
         self.count(check.successes as usize);
+    }
+
+    fn page(&mut self, page: &Page) {
+        self.count(page.status.len());
+        for code in &page.status {
+            self.count(usize::from(*code));
+        }
+        self.text(page.text.as_deref().unwrap_or_default());
     }
 
     fn finish(self) -> u64 {

@@ -25,6 +25,11 @@ pub(crate) const SUCCESSES_DEFAULT: u32 = 1;
 /// How long after a start failures are not counted before the first success.
 pub(crate) const START_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
+/// The program that asks for pages over TLS: what it needs is never part of the daemon, which is locked in memory.
+pub(crate) const CURL: &str = "/usr/bin/curl";
+/// Whom it runs as; systemd knows this user by itself.
+pub(crate) const CURL_USER: &str = "nobody";
+
 /// Status codes that are good where the file does not say.
 pub const STATUS_DEFAULT: RangeInclusive<u16> = 200..=399;
 
@@ -50,6 +55,8 @@ pub struct HealthCheck {
 pub enum Probe {
     /// A page over HTTP, by GET.
     Http(HttpProbe),
+    /// A page over TLS, by GET, which curl asks for.
+    Https(HttpsProbe),
     /// A connection that is accepted.
     Tcp {
         /// Where to.
@@ -69,11 +76,38 @@ pub enum Probe {
     },
 }
 
-/// A page, and what it must be like.
+/// A page, and where it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpProbe {
     /// Where to connect.
     pub address: SocketAddr,
+    /// What is asked for there.
+    pub page: Page,
+}
+
+/// A page that is asked for over TLS, and whose certificate is good there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpsProbe {
+    /// Whose certificates.
+    pub trust: Trust,
+    /// What is asked for there; its host may be a name.
+    pub page: Page,
+}
+
+/// Which certificates are good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trust {
+    /// Those that the system trusts.
+    System,
+    /// Those of the authority whose certificate is in this file.
+    Ca(String),
+    /// All.
+    Any,
+}
+
+/// A page, and what it must be like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
     /// Host and port as they stand in the URL, for the `Host` field.
     pub host: String,
     /// Path and query, from the first `/` on; printable ASCII without spaces.
@@ -84,7 +118,7 @@ pub struct HttpProbe {
     pub text: Option<String>,
 }
 
-impl HttpProbe {
+impl Page {
     /// Whether an answer with this status is good.
     pub fn accepts(&self, status: u16) -> bool {
         if self.status.is_empty() {
@@ -104,11 +138,19 @@ impl HttpProbe {
     }
 }
 
+/// The URL without its scheme.
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host, self.path)
+    }
+}
+
 /// What people call the check: the URL, or the key and its value.
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http(HttpProbe { host, path, .. }) => write!(f, "http://{host}{path}"),
+            Self::Http(HttpProbe { page, .. }) => write!(f, "http://{page}"),
+            Self::Https(HttpsProbe { page, .. }) => write!(f, "https://{page}"),
             Self::Tcp { address } => write!(f, "tcp {address}"),
             Self::Exec { command, .. } => write!(f, "exec {}", command.join(" ")),
             Self::Unit { name } => write!(f, "unit {name}"),

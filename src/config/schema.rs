@@ -101,6 +101,8 @@ pub const CHECK: Section = Section {
         "http",
         "status",
         "text",
+        "verify",
+        "ca",
         "tcp",
         "exec",
         "user",

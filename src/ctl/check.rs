@@ -2,6 +2,8 @@
 //!
 //! Errors are what the daemon would refuse; all else is a warning, since units and interfaces may come later.
 
+mod pages;
+
 use crate::config::Config;
 use crate::config::model::ResourceKind;
 use crate::ctl::error::CtlError;
@@ -27,6 +29,7 @@ pub(crate) async fn run(file: Option<&Path>) -> Result<(), CtlError> {
         mut warnings,
     } = load(file).map_err(CtlError::Failed)?;
     warnings.extend(missing_programs(&config, |path| Path::new(path).exists()));
+    warnings.extend(pages::warnings(&config));
     warnings.extend(unit_warnings(&config).await);
     for warning in &warnings {
         eprintln!("warning: {warning}");

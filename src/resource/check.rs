@@ -8,6 +8,7 @@
 mod count;
 mod exec;
 mod http;
+mod https;
 mod response;
 mod tcp;
 mod unit;
@@ -23,10 +24,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// A check that fails and recovers all the time is told of no more often than this.
 const NOTE_PAUSE: Duration = Duration::from_secs(60);
+
+/// A check that cannot ask for one and the same reason is told of no more often than this.
+const UNASKED_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Until it can, it tries again more and more seldom, but at least so often: each attempt is lines of systemd's.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// What one attempt found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +44,8 @@ enum Finding {
     Bad(String),
     /// Nobody could ask: this speaks neither for nor against the resource.
     Unknown,
+    /// The same, for a reason that people must mend.
+    Unasked(String),
 }
 
 /// The checks of one group's resources and of the group itself.
@@ -73,6 +82,8 @@ struct Watcher {
     changes: watch::Sender<()>,
     events: mpsc::Sender<HandsEvent>,
     noted: Option<Noted>,
+    /// When it was last told that it cannot ask, and why not.
+    unasked: Option<(Instant, String)>,
 }
 
 /// The last note that a check begins to fail.
@@ -123,6 +134,7 @@ impl Checks {
                 changes: self.changes.clone(),
                 events: self.events.clone(),
                 noted: None,
+                unasked: None,
             };
             tasks.spawn(watcher.run());
         }
@@ -157,6 +169,7 @@ impl Watcher {
     async fn run(mut self) {
         let begin = Instant::now();
         let mut count = Count::new(self.check.failures, self.check.successes);
+        let mut unasked = 0;
         let mut ticks = interval(self.check.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -165,7 +178,14 @@ impl Watcher {
                 Finding::Good => None,
                 Finding::Bad(reason) => Some(reason),
                 Finding::Unknown => continue,
+                Finding::Unasked(reason) => {
+                    self.on_unasked(&reason).await;
+                    unasked += 1;
+                    sleep(self.check.interval.saturating_mul(unasked).min(RETRY_MAX)).await;
+                    continue;
+                }
             };
+            unasked = 0;
             let in_grace = begin.elapsed() < self.check.start_grace;
             let change = count.record(reason.is_none(), in_grace);
             self.on_change(change, &reason.unwrap_or_default()).await;
@@ -176,6 +196,10 @@ impl Watcher {
         let limit = self.check.timeout;
         match &self.check.probe {
             Probe::Http(page) => within(limit, http::ask(page)).await,
+            Probe::Https(page) => {
+                let program = self.program(&[], None);
+                https::ask(page, program, &self.units).await
+            }
             Probe::Tcp { address } => within(limit, tcp::connect(*address)).await,
             Probe::Unit { name } => unit::ask(name, &self.units).await,
             Probe::Exec { command, user } => {
@@ -240,6 +264,30 @@ impl Watcher {
             "{}: {reason}; {} such answers in a row are a failure",
             self.name, self.check.failures
         );
+        self.tell(text).await;
+    }
+
+    /// Says that it watches over nothing: that would not be seen otherwise.
+    async fn on_unasked(&mut self, reason: &str) {
+        let is_told = self.unasked.as_ref().is_some_and(|(at, last)| {
+            let pause = if last == reason {
+                UNASKED_PAUSE
+            } else {
+                NOTE_PAUSE
+            };
+            at.elapsed() < pause
+        });
+        if !is_told {
+            self.unasked = Some((Instant::now(), reason.to_owned()));
+            let text = format!(
+                "{}: cannot be asked, so it says nothing of the resource: {reason}",
+                self.name
+            );
+            self.tell(text).await;
+        }
+    }
+
+    async fn tell(&self, text: String) {
         let note = HandsEvent::Note {
             group: self.group.name.clone(),
             resource: self.resource.clone(),
@@ -274,14 +322,14 @@ async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Strin
 
 /// Whether any check runs programs, which systemd does.
 pub(super) fn runs_programs(groups: &[Group]) -> bool {
-    all(groups).any(|check| matches!(check.probe, Probe::Exec { .. }))
+    all(groups).any(|check| matches!(check.probe, Probe::Exec { .. } | Probe::Https(_)))
 }
 
 /// The units that checks ask for, beside those that are resources.
 pub(super) fn unit_names(groups: &[Group]) -> impl Iterator<Item = String> {
     all(groups).filter_map(|check| match &check.probe {
         Probe::Unit { name } => Some(name.clone()),
-        Probe::Http(_) | Probe::Tcp { .. } | Probe::Exec { .. } => None,
+        Probe::Http(_) | Probe::Https(_) | Probe::Tcp { .. } | Probe::Exec { .. } => None,
     })
 }
 

@@ -12,6 +12,8 @@ use crate::resource::bus::{Job, Link};
 use crate::resource::unit::{Units, explain_refusal};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::pending;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,8 @@ const KILL_AFTER: Duration = Duration::from_secs(5);
 const OUTPUT_MAX: usize = 256 * 1024;
 /// `LOG_NOTICE` of syslog(3).
 const LEVEL_NOTICE: i32 = 5;
+/// Exit codes by which a program that is asked may answer.
+const ANSWERS: std::ops::RangeInclusive<i32> = 1..=199;
 /// Exit codes that systemd itself uses for what went wrong before the program ran (systemd.exec(5)).
 const CODE_NOT_EXECUTABLE: i32 = 203;
 const SYSTEMD_CODES: std::ops::RangeInclusive<i32> = 200..=245;
@@ -88,8 +92,16 @@ enum Life {
     Short,
     /// The same, and the journal hears of it only what the program writes or what went wrong: it is run all the time.
     Quiet,
+    /// The same, and its exit code is an answer of which systemd says nothing, whatever it is.
+    Asked,
     /// After success it stays, with what the program left running in it, until it is stopped. Needs the lease.
     Long,
+}
+
+/// Where a program's output goes in place of the journal; its errors go there, too, if they have no pipe of their own.
+struct Output {
+    out: OwnedFd,
+    errors: Option<OwnedFd>,
 }
 
 /// How an attempt ended.
@@ -128,11 +140,10 @@ impl Units {
         self: &Arc<Self>,
         program: &Program,
     ) -> Result<(Exit, String), String> {
-        let pipe = |error| format!("no pipe for the output of {}: {error}", program.unit);
-        let (reader, writer) = std::io::pipe().map_err(pipe)?;
-        let reader = Receiver::from_owned_fd(reader.into()).map_err(pipe)?;
+        let (reader, out) = pipe(program)?;
+        let errors = None;
         let mut output = Vec::new();
-        let run = self.run_unit(program, Life::Short, Some(Arc::new(writer.into())));
+        let run = self.run_unit(program, Life::Short, Some(Output { out, errors }));
         let exit = tokio::select! {
             biased;
             exit = run => exit?,
@@ -140,6 +151,42 @@ impl Units {
         };
         read_waiting(&reader, &mut output);
         Ok((exit, String::from_utf8_lossy(&output).into_owned()))
+    }
+
+    /// Runs a program again and again whose output is an answer: it is given to `take` as it comes, until that says
+    /// that it knows enough; from then on the program writes to nobody. Gives what it wrote as errors, the first 256 KiB.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_asked(
+        self: &Arc<Self>,
+        program: &Program,
+        mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(Exit, String), String> {
+        let (reader, out) = pipe(program)?;
+        let (errors_reader, errors) = pipe(program)?;
+        let mut reader = Some(reader);
+        let mut told = Vec::new();
+        let errors = Some(errors);
+        let run = self.run_unit(program, Life::Asked, Some(Output { out, errors }));
+        let listen = async {
+            tokio::join!(
+                feed(&mut reader, &mut take),
+                drain(&errors_reader, &mut told)
+            );
+            // Its end is the unit's.
+            pending::<()>().await;
+        };
+        let exit = tokio::select! {
+            biased;
+            exit = run => exit?,
+            () = listen => return Err(format!("the output of {} broke off", program.unit)),
+        };
+        if let Some(reader) = reader {
+            let _ = feed_waiting(&reader, &mut take);
+        }
+        read_waiting(&errors_reader, &mut told);
+        Ok((exit, String::from_utf8_lossy(&told).into_owned()))
     }
 
     /// Runs a program that may leave something running, which then lives in the program's unit until that is
@@ -155,12 +202,12 @@ impl Units {
         self: &Arc<Self>,
         program: &Program,
         life: Life,
-        output: Option<Arc<OwnedFd>>,
+        output: Option<Output>,
     ) -> Result<Exit, String> {
         let mut lost = None;
         for _ in 0..ATTEMPTS_MAX {
             let link = self.connected(lost).await;
-            let properties = properties(program, life, output.as_deref())?;
+            let properties = properties(program, life, output.as_ref())?;
             let name = program.unit.clone();
             // A task of its own: a call that is dropped half-written would spoil the connection, and a unit that
             // is not let go of would stay.
@@ -170,6 +217,8 @@ impl Units {
                 Attempt::Joined(_) if output.is_some() => lost = None,
                 Attempt::Ended(exit) | Attempt::Joined(exit) => return Ok(exit),
                 Attempt::WasTaken => lost = None,
+                // Two answers one behind the other would be none.
+                Attempt::Lost if life == Life::Asked => break,
                 Attempt::Lost => lost = Some(link.epoch),
             }
         }
@@ -256,7 +305,7 @@ impl Units {
 fn properties(
     program: &Program,
     life: Life,
-    output: Option<&OwnedFd>,
+    output: Option<&Output>,
 ) -> Result<Vec<Property>, String> {
     let path = program
         .argv
@@ -287,22 +336,30 @@ fn properties(
         ("CollectMode", "inactive-or-failed".into()),
         ("AddRef", true.into()),
     ];
-    if life == Life::Quiet {
+    if matches!(life, Life::Quiet | Life::Asked) {
         // systemd tells of a good run at the level info; the program's own words are lifted above it.
         properties.push(("SyslogLevel", LEVEL_NOTICE.into()));
         properties.push(("LogLevelMax", LEVEL_NOTICE.into()));
     }
+    if life == Life::Asked {
+        let statuses: Vec<i32> = ANSWERS.collect();
+        let signals: Vec<i32> = Vec::new();
+        properties.push(("SuccessExitStatus", Variant::from((statuses, signals))));
+        properties.push(("NoNewPrivileges", true.into()));
+    }
     if let Some(user) = &program.user {
         properties.push(("User", user.clone().into()));
     }
+    let descriptor = |pipe: &OwnedFd| {
+        let copy = pipe.try_clone();
+        copy.map(|copy| Variant::Fd(Fd::from(copy)))
+            .map_err(|error| format!("no descriptor for {}: {error}", program.unit))
+    };
     if let Some(output) = output {
-        let output = output
-            .try_clone()
-            .map_err(|error| format!("no descriptor for {}: {error}", program.unit))?;
-        properties.push((
-            "StandardOutputFileDescriptor",
-            Variant::Fd(Fd::from(output)),
-        ));
+        properties.push(("StandardOutputFileDescriptor", descriptor(&output.out)?));
+        if let Some(errors) = &output.errors {
+            properties.push(("StandardErrorFileDescriptor", descriptor(errors)?));
+        }
     }
     Ok(properties)
 }
@@ -339,6 +396,40 @@ fn systemd_code(status: i32) -> String {
 
 fn is_taken(error: &zbus::Error) -> bool {
     matches!(error, zbus::Error::MethodError(name, ..) if error_word(name) == Some("UnitExists"))
+}
+
+fn pipe(program: &Program) -> Result<(Receiver, OwnedFd), String> {
+    let words = |error| format!("no pipe for the output of {}: {error}", program.unit);
+    let (reader, writer) = std::io::pipe().map_err(words)?;
+    let reader = Receiver::from_owned_fd(reader.into()).map_err(words)?;
+    Ok((reader, writer.into()))
+}
+
+/// Hands on what comes, and closes the pipe when no more is wanted.
+async fn feed(reader: &mut Option<Receiver>, take: &mut impl FnMut(&[u8]) -> ControlFlow<()>) {
+    while let Some(open) = reader {
+        if open.readable().await.is_err() || feed_waiting(open, take).is_break() {
+            *reader = None;
+        }
+    }
+}
+
+/// Hands on what is there, until no more can come or is wanted.
+fn feed_waiting(
+    reader: &Receiver,
+    take: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let mut buffer = [0_u8; 4096];
+    loop {
+        match reader.try_read(&mut buffer) {
+            Ok(0) => return ControlFlow::Break(()),
+            Ok(count) => take(buffer.get(..count).unwrap_or_default())?,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                return ControlFlow::Continue(());
+            }
+            Err(_) => return ControlFlow::Break(()),
+        }
+    }
 }
 
 /// Reads for as long as anybody may write; what is beyond the bound is forgotten.

@@ -1,8 +1,8 @@
 //! `check = { … }` of a resource or a group, or a list of them, to [`HealthCheck`].
 
 use super::{
-    FAILURES_DEFAULT, HealthCheck, INTERVAL_DEFAULT, Probe, START_GRACE_DEFAULT, SUCCESSES_DEFAULT,
-    TIMEOUT_DEFAULT, target,
+    FAILURES_DEFAULT, HealthCheck, HttpProbe, HttpsProbe, INTERVAL_DEFAULT, Page, Probe,
+    START_GRACE_DEFAULT, SUCCESSES_DEFAULT, TIMEOUT_DEFAULT, Trust, target,
 };
 use crate::config::decode::exactly_one;
 use crate::config::place::{Found, Origin};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
-const EXEC_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const PROGRAM_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 const START_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const COUNT: RangeInclusive<i64> = 1..=1000;
@@ -62,10 +62,11 @@ fn check(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<HealthCheck>
     only_with(table, "status", "http", problems);
     only_with(table, "text", "http", problems);
     only_with(table, "user", "exec", problems);
+    only_with_https(table, problems);
     let probe = probe(table, problems);
     let or = |found: Option<Found<Duration>>, default| found.map_or(default, |found| found.value);
     let interval = table.read("interval", problems, |v| value::duration(v, INTERVAL));
-    exec_interval(table, interval.as_ref(), problems);
+    program_interval(table, interval.as_ref(), problems);
     let interval = or(interval, INTERVAL_DEFAULT);
     let timeout = table.read("timeout", problems, |v| timeout(v, interval));
     let start_grace = table.read("start_grace", problems, |v| value::duration(v, START_GRACE));
@@ -90,6 +91,45 @@ fn only_with(table: &Reader<'_, '_>, key: &str, kind: &str, problems: &mut Probl
     }
 }
 
+/// The keys that say which certificates are good.
+fn only_with_https(table: &Reader<'_, '_>, problems: &mut Problems) {
+    if is_https(table) {
+        return;
+    }
+    for key in ["verify", "ca"] {
+        if let Some((_, at)) = table.get(key) {
+            let wrong = Wrong::new(format!("{key} is only for a check of an https:// page"));
+            problems.add(at, wrong.hint("remove it, or write http = \"https://…\""));
+        }
+    }
+}
+
+fn is_https(table: &Reader<'_, '_>) -> bool {
+    let url = table.get("http").and_then(|(value, _)| value.as_str());
+    url.is_some_and(|url| url.starts_with(target::HTTPS))
+}
+
+/// `verify` and `ca`; none if they are wrong.
+fn trust(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<Trust> {
+    let verify = table.read("verify", problems, value::boolean);
+    let ca = table.read("ca", problems, target::ca);
+    let is_complete = |key, read| table.get(key).is_some() == read;
+    if !is_complete("verify", verify.is_some()) || !is_complete("ca", ca.is_some()) {
+        return None;
+    }
+    match (verify.is_none_or(|found| found.value), ca) {
+        (true, None) => Some(Trust::System),
+        (true, Some(ca)) => Some(Trust::Ca(ca.value)),
+        (false, None) => Some(Trust::Any),
+        (false, Some(ca)) => {
+            let wrong =
+                Wrong::new("ca together with verify = false, which asks for no certificate");
+            problems.add(ca.at, wrong.hint("remove one of them"));
+            None
+        }
+    }
+}
+
 fn probe(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<Probe> {
     exactly_one(table, &["http", "tcp", "exec", "unit"], problems)?;
     let status = table.read("status", problems, status);
@@ -98,11 +138,20 @@ fn probe(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<Probe> {
     let tcp = table.read("tcp", problems, target::tcp);
     let exec = table.read("exec", problems, target::command);
     let unit = table.read("unit", problems, value::unit);
-    if let Some(http) = table.read("http", problems, target::http) {
-        let mut http = http.value;
-        http.status = status.map(|found| found.value).unwrap_or_default();
-        http.text = text.map(|found| found.value);
-        return Some(Probe::Http(http));
+    let demand = |mut page: Page| {
+        page.status = status.map(|found| found.value).unwrap_or_default();
+        page.text = text.map(|found| found.value);
+        page
+    };
+    if is_https(table) {
+        let trust = trust(table, problems);
+        let page = demand(table.read("http", problems, target::https)?.value);
+        return trust.map(|trust| Probe::Https(HttpsProbe { trust, page }));
+    }
+    if let Some(found) = table.read("http", problems, target::http) {
+        let HttpProbe { address, page } = found.value;
+        let page = demand(page);
+        return Some(Probe::Http(HttpProbe { address, page }));
     }
     let user = user.map(|found| found.value);
     tcp.map(|found| Probe::Tcp {
@@ -116,16 +165,19 @@ fn probe(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<Probe> {
 }
 
 /// Each attempt of a program is a unit, which costs systemd some milliseconds.
-fn exec_interval(
+fn program_interval(
     table: &Reader<'_, '_>,
     interval: Option<&Found<Duration>>,
     problems: &mut Problems,
 ) {
-    if table.get("exec").is_some()
-        && let Some(short) = interval.filter(|found| found.value < EXEC_INTERVAL_MIN)
-    {
-        let found = format!("interval: \"{}\" for exec", show_duration(short.value));
-        let least = format!("at least {}", show_duration(EXEC_INTERVAL_MIN));
+    let kind = match table.get("exec") {
+        Some(_) => "exec",
+        None if is_https(table) => "https",
+        None => return,
+    };
+    if let Some(short) = interval.filter(|found| found.value < PROGRAM_INTERVAL_MIN) {
+        let found = format!("interval: \"{}\" for {kind}", show_duration(short.value));
+        let least = format!("at least {}", show_duration(PROGRAM_INTERVAL_MIN));
         let wrong = Wrong::new(found).expected(least);
         problems.add(
             short.at,

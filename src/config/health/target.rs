@@ -1,18 +1,26 @@
 //! Whom a check asks: URLs, addresses with ports, programs and users, each with an error that says what is right.
 //!
-//! A name would have to be looked up, which can block, so `localhost` is the only one; it is 127.0.0.1.
+//! A name would have to be looked up, which can block, so `localhost` is the only one; it is 127.0.0.1. Pages over TLS
+//! are asked for by a program, and certificates are made for names: there any name may stand.
 
-use super::HttpProbe;
+use super::{HttpProbe, Page};
 use crate::config::problem::Wrong;
 use crate::config::value::{Checked, describe, quoted, text};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use toml::de::DeValue;
 
+/// Begins the URL of a page over TLS.
+pub(super) const HTTPS: &str = "https://";
+
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 /// Longest URL, and longest argument of a program.
 const LENGTH_MAX: usize = 2000;
 /// Most words of a command.
 const WORDS_MAX: usize = 64;
+/// Longest name of a host that DNS has, and longest part of one.
+const HOST_LENGTH_MAX: usize = 253;
+const LABEL_LENGTH_MAX: usize = 63;
 /// Longest name of a user that Linux has.
 const USER_LENGTH_MAX: usize = 32;
 const NO_LOOKUP: &str = "host names are not looked up, since that can block: write the address";
@@ -21,13 +29,65 @@ const NO_LOOKUP: &str = "host names are not looked up, since that can block: wri
 pub(super) fn http(value: &DeValue<'_>) -> Checked<HttpProbe> {
     let expected = "http://HOST[:PORT]/PATH with an address or localhost as HOST";
     let url = text(value, expected)?;
-    let wrong = || Wrong::new(quoted(url)).expected(expected);
-    if url.starts_with("https://") {
-        return Err(wrong().hint(
-            "https is not there yet: use exec = [\"/usr/bin/curl\", \"--fail\", \"--silent\", \"https://…\"]",
-        ));
+    let page = page(url, "http://", expected)?;
+    let address =
+        address(&page.host, Some(HTTP_PORT)).map_err(|hint| unasked(url, expected, hint))?;
+    Ok(HttpProbe { address, page })
+}
+
+/// `http` where it is an https URL: without status and text, too.
+pub(super) fn https(value: &DeValue<'_>) -> Checked<Page> {
+    let expected = "https://HOST[:PORT]/PATH with an address or a name as HOST";
+    let url = text(value, expected)?;
+    let page = page(url, HTTPS, expected)?;
+    let (name, port) = match page.host.split_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (page.host.as_str(), None),
+    };
+    let hint = if is_host_name(name) {
+        port.map_or(Ok(0), port_number).err()
+    } else {
+        address(&page.host, Some(HTTPS_PORT)).err()
+    };
+    match hint {
+        None => Ok(page),
+        // What is neither name nor address is no name that is not looked up.
+        Some(hint) => Err(unasked(
+            url,
+            expected,
+            hint.filter(|hint| *hint != NO_LOOKUP),
+        )),
     }
-    let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
+}
+
+/// Letters, digits and hyphens in parts; not what a program may take for a number, and so for an address.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=LABEL_LENGTH_MAX).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= HOST_LENGTH_MAX
+        && name.split('.').all(is_label)
+        && last.starts_with(|first: char| first.is_ascii_alphabetic())
+}
+
+fn unasked(url: &str, expected: &str, hint: Option<&str>) -> Wrong {
+    let wrong = Wrong::new(quoted(url)).expected(expected);
+    match hint {
+        Some(hint) => wrong.hint(hint),
+        None => wrong,
+    }
+}
+
+/// A URL in its parts, of which the host is not looked at yet.
+fn page(url: &str, scheme: &str, expected: &str) -> Checked<Page> {
+    let wrong = || Wrong::new(quoted(url)).expected(expected);
+    let rest = url.strip_prefix(scheme).ok_or_else(wrong)?;
     if url.len() > LENGTH_MAX || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
         let hint = format!("at most {LENGTH_MAX} printable characters of ASCII, a space as %20");
         return Err(wrong().hint(hint));
@@ -39,12 +99,7 @@ pub(super) fn http(value: &DeValue<'_>) -> Checked<HttpProbe> {
     if !path.starts_with('/') || path.contains('#') || host.contains('@') {
         return Err(wrong().hint("no user, no #fragment, and a / before any ?query"));
     }
-    let address = address(host, Some(HTTP_PORT)).map_err(|hint| match hint {
-        Some(hint) => wrong().hint(hint),
-        None => wrong(),
-    })?;
-    Ok(HttpProbe {
-        address,
+    Ok(Page {
         host: host.to_owned(),
         path: path.to_owned(),
         status: Vec::new(),
@@ -56,13 +111,7 @@ pub(super) fn http(value: &DeValue<'_>) -> Checked<HttpProbe> {
 pub(super) fn tcp(value: &DeValue<'_>) -> Checked<SocketAddr> {
     let expected = "ADDRESS:PORT, as \"127.0.0.1:5432\" or \"[::1]:5432\"";
     let text = text(value, expected)?;
-    address(text, None).map_err(|hint| {
-        let wrong = Wrong::new(quoted(text)).expected(expected);
-        match hint {
-            Some(hint) => wrong.hint(hint),
-            None => wrong,
-        }
-    })
+    address(text, None).map_err(|hint| unasked(text, expected, hint))
 }
 
 /// `HOST[:PORT]`; as an error what may help.
@@ -91,15 +140,34 @@ fn address(text: &str, default_port: Option<u16>) -> Result<SocketAddr, Option<&
     }
     let port = match port {
         None => default_port.ok_or(Some("the port is missing"))?,
-        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            port.parse().map_err(|_| None)?
-        }
-        Some(_) => return Err(None),
+        Some(port) => port_number(port)?,
     };
-    if port == 0 {
-        return Err(Some("a port is a number from 1 to 65535"));
-    }
     Ok(SocketAddr::new(address, port))
+}
+
+fn port_number(text: &str) -> Result<u16, Option<&'static str>> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(None);
+    }
+    match text.parse().map_err(|_| None)? {
+        0 => Err(Some("a port is a number from 1 to 65535")),
+        port => Ok(port),
+    }
+}
+
+/// `ca`: the path of a file.
+pub(super) fn ca(value: &DeValue<'_>) -> Checked<String> {
+    let expected = "the absolute path of a file with certificates, as \"/etc/ssl/ca.pem\"";
+    let text = text(value, expected)?;
+    let valid = text.starts_with('/')
+        && !text.ends_with('/')
+        && text.len() <= LENGTH_MAX
+        && !text.chars().any(char::is_control);
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(quoted(text)).expected(expected))
+    }
 }
 
 /// `exec`: the path of a program and its arguments.
@@ -170,7 +238,8 @@ mod tests {
         ] {
             let probe = read(url).unwrap();
             assert_eq!(probe.address, address.parse().unwrap(), "{url}");
-            assert_eq!((probe.host.as_str(), probe.path.as_str()), (host, path));
+            let page = probe.page;
+            assert_eq!((page.host.as_str(), page.path.as_str()), (host, path));
         }
     }
 
@@ -205,13 +274,60 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_page_over_tls_may_have_a_name() {
+        let read = |url: &str| https(&DeValue::String(url.into()));
+        for (url, host, path) in [
+            ("https://127.0.0.1", "127.0.0.1", "/"),
+            ("https://[::1]:8443/x", "[::1]:8443", "/x"),
+            ("https://localhost/", "localhost", "/"),
+            (
+                "https://www.example.org:8443/a?b",
+                "www.example.org:8443",
+                "/a?b",
+            ),
+            ("https://4web.x-y.org/", "4web.x-y.org", "/"),
+        ] {
+            let page = read(url).unwrap();
+            assert_eq!((page.host.as_str(), page.path.as_str()), (host, path));
+        }
+        for url in [
+            "http://127.0.0.1/",
+            "https://",
+            "https:///x",
+            "https://0.0.0.0/",
+            "https://127.1/",
+            "https://0x7f000001/",
+            "https://a..b/",
+            "https://-a/",
+            "https://a-/",
+            "https://a_b/",
+            "https://a{b,c}/",
+            "https://user@a/",
+            "https://a:/",
+            "https://a:0/",
+            "https://a:65536/",
+            "https://a:1:2/",
+            "https://::1/",
+            "https://a/ b",
+            "https://a/#b",
+        ] {
+            assert!(read(url).is_err(), "{url:?}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn no_text_panics_and_what_is_taken_cannot_break_a_request(text in "(http://)?\\PC*") {
+        fn no_text_panics_and_what_is_taken_cannot_break_a_request(text in "(https?://)?\\PC*") {
             let value = DeValue::String(text.as_str().into());
-            let _ = (tcp(&value), user(&value), command(&value));
+            let _ = (tcp(&value), user(&value), command(&value), ca(&value));
+            if let Ok(page) = https(&value) {
+                let line = page.to_string();
+                prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(line.starts_with(|first: char| first == '[' || first.is_ascii_alphanumeric()));
+            }
             if let Ok(probe) = http(&value) {
-                let line = format!("{}{}", probe.host, probe.path);
+                let line = probe.page.to_string();
                 prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic()));
             }
         }

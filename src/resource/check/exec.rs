@@ -14,22 +14,28 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the program to its end.
 pub(super) async fn ask(program: &Program, units: &Arc<Units>) -> Finding {
+    let answer = ended(program, units, units.run_quietly(program)).await;
+    answer.map_or(Finding::Unknown, |exit| judge(&exit, program.timeout))
+}
+
+/// Waits for the end of a program that runs, if it can be had; one that is waited for no more is ended.
+pub(super) async fn ended<T>(
+    program: &Program,
+    units: &Arc<Units>,
+    run: impl Future<Output = Result<T, String>>,
+) -> Option<T> {
     let mut attempt = Attempt {
         units: Arc::clone(units),
         unit: program.unit.clone(),
         ended: false,
     };
     let limit = program.timeout + PATIENCE;
-    let answer = timeout(limit, units.run_quietly(program)).await;
+    let answer = timeout(limit, run).await;
     attempt.ended = true;
-    match answer {
-        Ok(Ok(exit)) => judge(&exit, program.timeout),
-        Ok(Err(reason)) => {
-            tracing::debug!(reason, "a check has no answer, asking again when it is due");
-            Finding::Unknown
-        }
-        Err(_) => Finding::Unknown,
-    }
+    let no_answer = |reason| {
+        tracing::debug!(reason, "a check has no answer, asking again when it is due");
+    };
+    answer.ok()?.map_err(no_answer).ok()
 }
 
 fn judge(exit: &Exit, limit: Duration) -> Finding {

@@ -2,7 +2,7 @@
 
 use super::response::{Progress, Response};
 use super::tcp::{connect, words};
-use crate::config::health::HttpProbe;
+use crate::config::health::{HttpProbe, Page};
 use std::io;
 use tokio::net::TcpStream;
 
@@ -16,7 +16,7 @@ const READ_SIZE: usize = 4096;
 pub(super) async fn ask(probe: &HttpProbe) -> Result<(), String> {
     let stream = connect(probe.address).await?;
     send(&stream, request(probe).as_bytes()).await?;
-    let mut response = Response::new(probe);
+    let mut response = Response::new(&probe.page);
     let mut buffer = [0; READ_SIZE];
     loop {
         let length = receive(&stream, &mut buffer).await?;
@@ -32,7 +32,7 @@ pub(super) async fn ask(probe: &HttpProbe) -> Result<(), String> {
 
 /// HTTP/1.1, since some proxies refuse to answer 1.0; without what would keep the connection open.
 fn request(probe: &HttpProbe) -> String {
-    let HttpProbe { host, path, .. } = probe;
+    let Page { host, path, .. } = &probe.page;
     let version = env!("CARGO_PKG_VERSION");
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ha-node/{version}\r\nAccept: */*\r\n\

@@ -3,7 +3,7 @@
 //! Nothing is kept of a body: the text is looked for as the bytes come. Whatever comes, head and body are
 //! bounded, and the reader says no rather than guess.
 
-use crate::config::health::HttpProbe;
+use crate::config::health::Page;
 use std::mem;
 
 /// Longest head, interim answers included.
@@ -27,7 +27,7 @@ pub(super) enum Progress {
 /// An answer that is being read.
 #[derive(Debug)]
 pub(super) struct Response<'p> {
-    probe: &'p HttpProbe,
+    page: &'p Page,
     search: Option<Search>,
     part: Part,
     received: usize,
@@ -58,10 +58,10 @@ struct Head {
 
 impl<'p> Response<'p> {
     /// Nothing has come yet.
-    pub(super) fn new(probe: &'p HttpProbe) -> Self {
+    pub(super) fn new(page: &'p Page) -> Self {
         Self {
-            probe,
-            search: probe.text.as_deref().map(Search::new),
+            page,
+            search: page.text.as_deref().map(Search::new),
             part: Part::Head(Vec::new()),
             received: 0,
         }
@@ -114,8 +114,8 @@ impl<'p> Response<'p> {
                 *bytes = rest;
                 continue;
             }
-            if !self.probe.accepts(head.status) {
-                let expected = self.probe.expected();
+            if !self.page.accepts(head.status) {
+                let expected = self.page.expected();
                 return Err(format!("status {}, expected {expected}", head.status));
             }
             if self.search.is_none() {
@@ -150,7 +150,7 @@ impl<'p> Response<'p> {
     }
 
     fn text_missing(&self) -> String {
-        let text = self.probe.text.as_deref().unwrap_or_default();
+        let text = self.page.text.as_deref().unwrap_or_default();
         format!("the body does not contain {text:?}")
     }
 }

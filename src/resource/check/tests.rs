@@ -1,7 +1,7 @@
 //! Checks against servers of this process, on ports of the loopback that the kernel chooses.
 
 use super::*;
-use crate::config::health::HttpProbe;
+use crate::config::health::{HttpProbe, Page};
 use crate::config::model::{ResourceKind, Standby};
 use crate::core::FailurePolicy;
 use crate::ids::GroupName;
@@ -9,7 +9,6 @@ use crate::resource::Guard;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
-use tokio::time::sleep;
 
 const EVERY: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -136,10 +135,12 @@ fn serve(listener: TcpListener, answers: Vec<&'static str>) {
 fn http(address: SocketAddr, text: Option<&str>) -> Probe {
     Probe::Http(HttpProbe {
         address,
-        host: "localhost".to_owned(),
-        path: "/".to_owned(),
-        status: Vec::new(),
-        text: text.map(str::to_owned),
+        page: Page {
+            host: "localhost".to_owned(),
+            path: "/".to_owned(),
+            status: Vec::new(),
+            text: text.map(str::to_owned),
+        },
     })
 }
 

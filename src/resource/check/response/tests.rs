@@ -3,9 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn probe(status: &[u16], text: Option<&str>) -> HttpProbe {
-    HttpProbe {
-        address: ([127, 0, 0, 1], 80).into(),
+fn page(status: &[u16], text: Option<&str>) -> Page {
+    Page {
         host: "127.0.0.1".to_owned(),
         path: "/".to_owned(),
         status: status.to_vec(),
@@ -14,8 +13,8 @@ fn probe(status: &[u16], text: Option<&str>) -> HttpProbe {
 }
 
 /// Reads an answer in pieces of this size, then the end of the connection.
-fn read_in(size: usize, probe: &HttpProbe, answer: &[u8]) -> Result<(), String> {
-    let mut response = Response::new(probe);
+fn read_in(size: usize, page: &Page, answer: &[u8]) -> Result<(), String> {
+    let mut response = Response::new(page);
     for piece in answer.chunks(size) {
         if response.take(piece)? == Progress::Good {
             return Ok(());
@@ -25,19 +24,19 @@ fn read_in(size: usize, probe: &HttpProbe, answer: &[u8]) -> Result<(), String> 
 }
 
 /// The same whole and byte by byte, which must make no difference.
-fn read(probe: &HttpProbe, answer: &str) -> Result<(), String> {
-    let whole = read_in(answer.len().max(1), probe, answer.as_bytes());
-    assert_eq!(read_in(1, probe, answer.as_bytes()), whole, "{answer:?}");
+fn read(page: &Page, answer: &str) -> Result<(), String> {
+    let whole = read_in(answer.len().max(1), page, answer.as_bytes());
+    assert_eq!(read_in(1, page, answer.as_bytes()), whole, "{answer:?}");
     whole
 }
 
 fn with_text(text: &str, answer: &str) -> Result<(), String> {
-    read(&probe(&[], Some(text)), answer)
+    read(&page(&[], Some(text)), answer)
 }
 
 #[test]
 fn the_status_decides_where_no_text_is_wanted() {
-    let any = probe(&[], None);
+    let any = page(&[], None);
     assert_eq!(read(&any, "HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
     assert_eq!(
         read(&any, "HTTP/1.0 302 Found\r\nLocation: /x\r\n\r\n"),
@@ -48,7 +47,7 @@ fn the_status_decides_where_no_text_is_wanted() {
         read(&any, "HTTP/1.1 500 Oh\r\n\r\n"),
         Err("status 500, expected 200 to 399".to_owned())
     );
-    let two = probe(&[401, 403], None);
+    let two = page(&[401, 403], None);
     assert_eq!(read(&two, "HTTP/1.1 401 No\r\n\r\n"), Ok(()));
     assert_eq!(
         read(&two, "HTTP/1.1 200 OK\r\n\r\n"),
@@ -58,7 +57,7 @@ fn the_status_decides_where_no_text_is_wanted() {
 
 #[test]
 fn interim_answers_are_passed_over() {
-    let any = probe(&[], None);
+    let any = page(&[], None);
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
     assert_eq!(
         read(&any, &format!("{hints}{hints}HTTP/1.1 200 OK\r\n\r\n")),
@@ -105,7 +104,7 @@ fn a_text_that_is_not_there_is_said_to_be_missing() {
 
 #[test]
 fn what_is_not_http_is_told_from_silence() {
-    let any = probe(&[], None);
+    let any = page(&[], None);
     assert!(read(&any, "").unwrap_err().contains("without an answer"));
     assert!(
         read(&any, "HTTP/1.1 2")
@@ -137,7 +136,7 @@ fn what_is_not_http_is_told_from_silence() {
 
 #[test]
 fn heads_and_bodies_without_end_are_given_up() {
-    let any = probe(&[], None);
+    let any = page(&[], None);
     let fields = "X: y\r\n".repeat(FIELDS_MAX + 1);
     assert!(read(&any, &format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).is_err());
     let long = format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(HEAD_MAX));
@@ -147,7 +146,7 @@ fn heads_and_bodies_without_end_are_given_up() {
             .contains("head of more")
     );
     let body = format!("HTTP/1.1 200 OK\r\n\r\n{}", "y".repeat(BODY_MAX + 4096));
-    let told = read_in(4096, &probe(&[], Some("x")), body.as_bytes());
+    let told = read_in(4096, &page(&[], Some("x")), body.as_bytes());
     assert!(told.unwrap_err().contains("in its first"));
 }
 
@@ -177,9 +176,9 @@ proptest! {
         size in 1_usize..50,
         text in proptest::option::of("[ab]{1,5}"),
     ) {
-        let probe = probe(&[], text.as_deref());
-        let whole = read_in(answer.len().max(1), &probe, &answer);
-        prop_assert_eq!(read_in(size, &probe, &answer), whole);
+        let page = page(&[], text.as_deref());
+        let whole = read_in(answer.len().max(1), &page, &answer);
+        prop_assert_eq!(read_in(size, &page, &answer), whole);
     }
 
     #[test]
@@ -199,7 +198,7 @@ proptest! {
             answer += &format!("{:x}\r\n{piece}\r\n", piece.len());
         }
         answer += "0\r\n\r\n";
-        let found = read(&probe(&[], Some(&text)), &answer).is_ok();
+        let found = read(&page(&[], Some(&text)), &answer).is_ok();
         prop_assert_eq!(found, pieces.concat().contains(&text));
     }
 }

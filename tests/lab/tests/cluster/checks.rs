@@ -5,12 +5,21 @@ use anyhow::{Result, ensure};
 use ha_node_lab::cluster::{GROUP, PATIENCE, SERVICE};
 use ha_node_lab::unit::Entry;
 use ha_node_lab::{Cluster, Machine, Options, clock, install};
+use std::time::Duration;
 
 /// The web server's configuration in the machines, and what a test makes of it.
 const SITE: &str = "/etc/nginx/sites-available/default";
 const WELL: &str = "server { listen 80; location / { return 200 \"all well\"; } }\n";
 const ILL: &str = "server { listen 80; location / { return 500; } }\n";
 const ELSEWHERE: &str = "server { listen 8080; location / { return 200; } }\n";
+
+/// The certificate of the web server, the one that its check trusts, and its site over TLS.
+const CERTIFICATE: &str = "/etc/nginx/site.pem";
+const AUTHORITY: &str = "/etc/ssl/lab.pem";
+const WELL_BY_TLS: &str = "server { listen 443 ssl; location / { return 200 \"all well\"; } \
+     ssl_certificate /etc/nginx/site.pem; ssl_certificate_key /etc/nginx/site.key; }\n";
+const ILL_BY_TLS: &str = "server { listen 443 ssl; location / { return 500; } \
+     ssl_certificate /etc/nginx/site.pem; ssl_certificate_key /etc/nginx/site.key; }\n";
 
 /// A cluster whose service has this check, its unit well on all nodes.
 fn with_check(check: &str) -> Result<Cluster> {
@@ -28,6 +37,69 @@ fn prepared(options: Options) -> Result<Cluster> {
     cluster.start_all()?;
     cluster.wait_formed()?;
     Ok(cluster)
+}
+
+/// A cluster whose web server has a certificate of its own, and is asked over TLS with these keys.
+fn by_tls(keys: &str) -> Result<Cluster> {
+    let times = "interval = \"1s\", failures = 2";
+    let check = format!("{{ http = \"https://127.0.0.1/\", {times}, {keys} }}");
+    let cluster = Cluster::prepare(Options {
+        service_keys: format!(", on_failure = \"failover\", check = {check}"),
+        ..Options::two()
+    })?;
+    for node in &cluster.nodes {
+        certify(node, "IP:127.0.0.1")?;
+        node.exec(&["cp", CERTIFICATE, AUTHORITY])?;
+        node.write(SITE, WELL_BY_TLS, 0o644)?;
+    }
+    cluster.start_all()?;
+    cluster.wait_formed()?;
+    Ok(cluster)
+}
+
+/// Makes a certificate for the web server, signed by itself, for this name.
+fn certify(node: &Machine, name: &str) -> Result<()> {
+    node.shell(&format!(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=site \
+         -addext subjectAltName={name} -keyout /etc/nginx/site.key -out {CERTIFICATE}"
+    ))
+    .map(drop)
+}
+
+/// Waits until the web server has been asked so many times more.
+fn wait_asked(node: &Machine, times: usize) -> Result<()> {
+    let asked = || -> Result<usize> {
+        let log = node.read("/var/log/nginx/access.log")?;
+        Ok(log.lines().filter(|line| line.contains("ha-node/")).count())
+    };
+    let before = asked()?;
+    clock::wait_for("the check to ask", PATIENCE, || {
+        Ok((asked()? >= before + times).then_some(()))
+    })
+}
+
+/// Breaks what the check needs to ask, and the service, too: that must be told and move nothing.
+fn stays_unasked(keys: &str, harm: &str, words: &str, warning: &str) -> Result<()> {
+    let cluster = by_tls(keys)?;
+    let owner = cluster.owner()?;
+    wait_asked(&owner, 1)?;
+    let seen = cluster.watch(|| {
+        owner.shell(harm)?;
+        wait_told(&owner, words)?;
+        serve(&owner, ILL_BY_TLS)?;
+        std::thread::sleep(Duration::from_secs(8));
+        Ok(())
+    })?;
+    ensure!(
+        seen.owners.absences().is_empty(),
+        "it moved: {:?}",
+        seen.owners
+    );
+    let notes = told(&owner, |entry| entry.message.contains("cannot be asked"))?;
+    ensure!(notes.len() == 1, "told {} times", notes.len());
+    let checked = owner.attempt(&["hactl", "check"])?;
+    ensure!(checked.success(), "{}", checked.stderr);
+    ensure_contains(&checked.stderr, warning)
 }
 
 /// Gives the web server another configuration while it runs.
@@ -96,6 +168,116 @@ fn a_server_that_hangs_is_left() {
                 .map(drop)
         })?;
         ensure_contains(&reason, "no answer within 300ms")
+    });
+}
+
+#[test]
+fn a_page_over_tls_is_good_while_its_certificate_is_known_and_an_error_moves_the_group() {
+    with_lab(|| {
+        let cluster = by_tls(&format!("ca = \"{AUTHORITY}\", text = \"all well\""))?;
+        let owner = cluster.owner()?;
+        wait_asked(&owner, 3)?;
+        let reason = moves_away(&cluster, |owner| serve(owner, ILL_BY_TLS))?;
+        ensure_contains(&reason, "https://127.0.0.1/: 2 times in a row")?;
+        ensure_contains(&reason, "status 500, expected 200 to 399")?;
+        let of_systemd = owner.journal("systemd", None)?;
+        let mut noise = of_systemd.iter().map(|entry| &entry.message);
+        ensure!(
+            !noise.any(|words| words.contains("health check of") || words.contains("-check-1")),
+            "systemd told of checks that ran: {of_systemd:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_certificate_that_nobody_knows_fails_the_service() {
+    with_lab(|| {
+        let cluster = by_tls(&format!("ca = \"{AUTHORITY}\""))?;
+        let reason = moves_away(&cluster, |owner| {
+            certify(owner, "IP:127.0.0.1")?;
+            serve(owner, WELL_BY_TLS)
+        })?;
+        ensure_contains(
+            &reason,
+            "the certificate is not trusted (self-signed certificate)",
+        )
+    });
+}
+
+#[test]
+fn a_certificate_for_another_name_fails_the_service() {
+    with_lab(|| {
+        let cluster = by_tls(&format!("ca = \"{AUTHORITY}\""))?;
+        let reason = moves_away(&cluster, |owner| {
+            certify(owner, "DNS:www.example.org")?;
+            owner.exec(&["cp", CERTIFICATE, AUTHORITY])?;
+            serve(owner, WELL_BY_TLS)
+        })?;
+        ensure_contains(
+            &reason,
+            "the certificate is for another name than that in 127.0.0.1",
+        )
+    });
+}
+
+#[test]
+fn any_certificate_will_do_where_none_is_verified() {
+    with_lab(|| {
+        let cluster = by_tls("verify = false")?;
+        wait_asked(&cluster.owner()?, 3)?;
+        let reason = moves_away(&cluster, |owner| serve(owner, ELSEWHERE))?;
+        ensure_contains(&reason, "no connection: refused")
+    });
+}
+
+#[test]
+fn where_curl_is_missing_nothing_fails_and_it_is_told() {
+    with_lab(|| {
+        stays_unasked(
+            "verify = false",
+            "rm /usr/bin/curl",
+            "install curl",
+            "say nothing: install curl",
+        )
+    });
+}
+
+#[test]
+fn a_certificate_that_the_checks_user_may_not_read_fails_nothing_and_is_told() {
+    with_lab(|| {
+        let keys = format!("ca = \"{AUTHORITY}\"");
+        stays_unasked(
+            &keys,
+            &format!("chmod 600 {AUTHORITY}"),
+            "may nobody read it",
+            "chmod o+r",
+        )
+    });
+}
+
+#[test]
+fn a_server_that_hangs_is_restarted_where_it_is_unless_told_otherwise() {
+    with_lab(|| {
+        let cluster = prepared(Options {
+            service_keys: ", check = { http = \"http://127.0.0.1/\", interval = \"300ms\" }"
+                .to_owned(),
+            ..Options::two()
+        })?;
+        let owner = cluster.owner()?;
+        let before = owner.main_pid(SERVICE)?;
+        owner.systemctl(&["kill", "--signal=SIGSTOP", SERVICE])?;
+        clock::wait_for("another web server", PATIENCE, || {
+            let pid = owner.main_pid(SERVICE)?;
+            Ok((pid.is_some() && pid != before).then_some(()))
+        })
+        .map_err(|error| cluster.with_journals(error))?;
+        cluster.wait_owner(&owner, &owner)?;
+        let told = told(&owner, |entry| {
+            entry.field("HA_EVENT") == "resource-restarting"
+        })?;
+        ensure!(told.len() == 1, "{told:?}");
+        Ok(())
     });
 }
 
