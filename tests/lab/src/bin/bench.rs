@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use ha_node_lab::cluster::SERVICE;
-use ha_node_lab::scenario::{cables, deaths, moves};
+use ha_node_lab::scenario::{cables, deaths, moves, removals};
 use ha_node_lab::{Cluster, Machine, Options, Span, clock, host, install, meter};
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ const UNIT_STARTING: &str = "7d4958e842da4a758f6c1cdc7b36dcc5";
 const UNIT_STARTED: &str = "39f53479d3a045ac8e11786248231fbf";
 const UNIT_STOPPING: &str = "de5b426a63be47a7b6ac3eaac82e2f6f";
 const UNIT_STOPPED: &str = "9d1aaa27d60140bd96365438aad20286";
+
+/// How often an address is removed by hand.
+const REMOVALS: usize = 40;
 
 /// Measures ha-node on machines of this host and prints the figures beside their bars.
 #[derive(Debug, Parser)]
@@ -30,6 +33,8 @@ enum What {
     Move,
     /// Planned move of an address and a web server
     MoveService,
+    /// Address removed by hand, 40 times
+    PutBack,
     /// Power cut at three timings
     PowerCut,
     /// SIGKILL of the daemon
@@ -55,10 +60,11 @@ fn main() -> Result<()> {
         "{:<44} {:>9} {:>9} {:>9} {:>4}  bar",
         "", "median", "least", "most", "n"
     );
-    let steps: [(What, &dyn Fn() -> Result<()>); 9] = [
+    let steps: [(What, &dyn Fn() -> Result<()>); 10] = [
         (What::Size, &size),
         (What::Move, &|| planned_moves(arguments.rounds)),
         (What::MoveService, &|| moves_with_service(arguments.rounds)),
+        (What::PutBack, &put_back),
         (What::PowerCut, &|| power_cuts(cuts)),
         (What::Sigkill, &|| sigkills(cuts)),
         (What::CutOff, &cut_off),
@@ -173,6 +179,26 @@ fn between(machine: &Machine, span: Span, from: &str, to: &str) -> Result<Durati
             .with_context(|| format!("{} has no entry {id} of {SERVICE}", machine.name()))
     };
     Ok(at(to)?.saturating_sub(at(from)?))
+}
+
+fn put_back() -> Result<()> {
+    let cluster = Cluster::form(Options::two().address_only())?;
+    let seen = removals::by_hand(&cluster, REMOVALS)?;
+    let away: Vec<f64> = removals::absences(&seen)
+        .into_iter()
+        .map(clock::ms)
+        .collect();
+    anyhow::ensure!(away.len() == REMOVALS, "removed {} times", away.len());
+    let outages = seen.address.outages();
+    line("removed by hand: away, ms", away, "ms", Some(50.0));
+    let outages = outages.iter().map(|span| clock::ms(span.length()));
+    line(
+        "removed by hand: outages seen, ms",
+        outages.collect(),
+        "ms",
+        None,
+    );
+    Ok(())
 }
 
 fn power_cuts(rounds: usize) -> Result<()> {

@@ -7,3 +7,4 @@ pub mod boots;
 pub mod cables;
 pub mod deaths;
 pub mod moves;
+pub mod removals;
