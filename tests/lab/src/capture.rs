@@ -99,7 +99,8 @@ pub fn replay(network: &Network, switch: &str, frames: &[Frame], pause: Duration
     thread.join().unwrap_or_else(|_| anyhow::bail!("panic"))
 }
 
-fn open(interface: &str) -> Result<Socket> {
+/// A packet socket that hears everything on an interface of the thread's namespace.
+pub(crate) fn open(interface: &str) -> Result<Socket> {
     let socket =
         Socket::new(Domain::PACKET, Type::RAW, None).context("cannot open a packet socket")?;
     let index = rustix::net::netdevice::name_to_index(&socket, interface)

@@ -41,6 +41,8 @@ pub struct Options {
     pub service: bool,
     /// More keys of the web server's resource, each after a comma.
     pub service_keys: String,
+    /// How often the client asks the web server.
+    pub web_interval: Duration,
     /// More keys of the group, a line each.
     pub group_keys: String,
     /// `cluster.auto_failback`.
@@ -63,6 +65,7 @@ impl Default for Options {
             policy: "auto",
             service: true,
             service_keys: String::new(),
+            web_interval: Duration::from_millis(5),
             group_keys: String::new(),
             failback: false,
             key: "a key that only the lab knows".to_owned(),
@@ -368,7 +371,10 @@ impl Cluster {
         let sampler = Sampler::start(&self.nodes, IpAddr::V4(ADDRESS), service)?;
         let probe = address::start(&client, ADDRESS)?;
         let web = match service {
-            Some(_) => Some(http::start(&client, SocketAddr::from((ADDRESS, 80)))?),
+            Some(_) => {
+                let page = SocketAddr::from((ADDRESS, 80));
+                Some(http::start(&client, page, self.options.web_interval)?)
+            }
             None => None,
         };
         clock::sleep(Duration::from_millis(200));

@@ -4,7 +4,7 @@
 //! real one whose processes stand still would; one whose power is cut is gone from its cables first.
 
 use crate::lab::Shared;
-use crate::network::Direction;
+use crate::network::{self, Direction};
 use crate::run::{self, Output};
 use crate::{cgroup, clock};
 use anyhow::{Context, Result, bail, ensure};
@@ -338,6 +338,11 @@ impl Machine {
     /// Names of its interfaces.
     pub fn interfaces(&self) -> Vec<&str> {
         self.0.links.iter().map(|l| l.interface.as_str()).collect()
+    }
+
+    /// Hardware address of one of its interfaces, the same in all its lives.
+    pub fn hardware_address(&self, interface: &str) -> [u8; 6] {
+        network::hardware_address(self.name(), interface)
     }
 
     /// Pulls out one cable.

@@ -57,7 +57,8 @@ impl Network {
             run::run(&all)
         };
         self.switch(interface)?;
-        let hardware = hardware_address(machine, interface);
+        let hardware = hardware_address(machine, interface).map(|byte| format!("{byte:02x}"));
+        let hardware = hardware.join(":");
         let cable = format!(
             "link add {port} type veth peer name {interface} address {hardware} netns {namespace}\n\
              link set {port} master {interface} up\n"
@@ -194,7 +195,7 @@ fn port(machine: &str, interface: &str) -> Result<String> {
 }
 
 /// The same after every boot, as a real card's: the others may have it in their caches.
-fn hardware_address(machine: &str, interface: &str) -> String {
+pub(crate) fn hardware_address(machine: &str, interface: &str) -> [u8; 6] {
     let hash = machine
         .bytes()
         .chain([b'.'])
@@ -203,7 +204,7 @@ fn hardware_address(machine: &str, interface: &str) -> String {
             (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
         });
     let [a, b, c, d] = hash.to_be_bytes();
-    format!("02:4c:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    [0x02, 0x4c, a, b, c, d]
 }
 
 fn chain(hook: &str, device: &str, rule: &str) -> String {

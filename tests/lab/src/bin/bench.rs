@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use ha_node_lab::cluster::SERVICE;
-use ha_node_lab::scenario::{cables, deaths, moves};
+use ha_node_lab::probe::crowd::Crowd;
+use ha_node_lab::scenario::{cables, crowds, deaths, moves, removals, services};
 use ha_node_lab::{Cluster, Machine, Options, Span, clock, host, install, meter};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ const UNIT_STARTING: &str = "7d4958e842da4a758f6c1cdc7b36dcc5";
 const UNIT_STARTED: &str = "39f53479d3a045ac8e11786248231fbf";
 const UNIT_STOPPING: &str = "de5b426a63be47a7b6ac3eaac82e2f6f";
 const UNIT_STOPPED: &str = "9d1aaa27d60140bd96365438aad20286";
+
+/// How often an address is removed by hand.
+const REMOVALS: usize = 40;
 
 /// Measures ha-node on machines of this host and prints the figures beside their bars.
 #[derive(Debug, Parser)]
@@ -30,6 +34,10 @@ enum What {
     Move,
     /// Planned move of an address and a web server
     MoveService,
+    /// Address removed by hand, 40 times
+    PutBack,
+    /// Move and power cut of 500 addresses
+    Many,
     /// Power cut at three timings
     PowerCut,
     /// SIGKILL of the daemon
@@ -44,6 +52,10 @@ enum What {
     Idle,
     /// Size of the binary
     Size,
+    /// SIGKILL of a service's main process
+    LocalRestart,
+    /// Planned move of a web server that runs on both nodes
+    Warm,
 }
 
 fn main() -> Result<()> {
@@ -55,16 +67,20 @@ fn main() -> Result<()> {
         "{:<44} {:>9} {:>9} {:>9} {:>4}  bar",
         "", "median", "least", "most", "n"
     );
-    let steps: [(What, &dyn Fn() -> Result<()>); 9] = [
+    let steps: [(What, &dyn Fn() -> Result<()>); 13] = [
         (What::Size, &size),
         (What::Move, &|| planned_moves(arguments.rounds)),
         (What::MoveService, &|| moves_with_service(arguments.rounds)),
+        (What::PutBack, &put_back),
+        (What::Many, &|| many(arguments.rounds, cuts)),
         (What::PowerCut, &|| power_cuts(cuts)),
         (What::Sigkill, &|| sigkills(cuts)),
         (What::CutOff, &cut_off),
         (What::Loss, &loss),
         (What::Busy, &busy),
         (What::Idle, &idle),
+        (What::LocalRestart, &|| local_restarts(arguments.rounds)),
+        (What::Warm, &|| warm_moves(arguments.rounds)),
     ];
     let mut failed = 0;
     for (what, step) in steps.into_iter().filter(|(what, _)| wanted(*what)) {
@@ -173,6 +189,104 @@ fn between(machine: &Machine, span: Span, from: &str, to: &str) -> Result<Durati
             .with_context(|| format!("{} has no entry {id} of {SERVICE}", machine.name()))
     };
     Ok(at(to)?.saturating_sub(at(from)?))
+}
+
+fn put_back() -> Result<()> {
+    let cluster = Cluster::form(Options::two().address_only())?;
+    let seen = removals::by_hand(&cluster, REMOVALS)?;
+    let away: Vec<f64> = removals::absences(&seen)
+        .into_iter()
+        .map(clock::ms)
+        .collect();
+    anyhow::ensure!(away.len() == REMOVALS, "removed {} times", away.len());
+    let outages = seen.address.outages();
+    line("removed by hand: away, ms", away, "ms", Some(50.0));
+    let outages = outages.iter().map(|span| clock::ms(span.length()));
+    line(
+        "removed by hand: outages seen, ms",
+        outages.collect(),
+        "ms",
+        None,
+    );
+    Ok(())
+}
+
+fn many(moves: usize, cuts: usize) -> Result<()> {
+    let cluster = crowds::form()?;
+    let mut costs = Vec::new();
+    let mut measure = |rounds: usize, once: fn(&Cluster) -> Result<Crowd>| {
+        let mut gaps = Vec::new();
+        for _ in 0..rounds {
+            let seen = once(&cluster)?;
+            gaps.push(clock::ms(seen.gap(crowds::COUNT)?));
+            costs.push(seen.cost);
+        }
+        anyhow::Ok(gaps)
+    };
+    let moved = measure(moves, crowds::planned)?;
+    let taken = measure(cuts, crowds::power_cut)?;
+    let limit = clock::ms(cluster.options.deadtime + cluster.options.keepalive) + 200.0;
+    line(
+        "500 addresses, planned move: gap, ms",
+        moved,
+        "ms",
+        Some(150.0),
+    );
+    line(
+        "500 addresses, power cut: gap, ms",
+        taken,
+        "ms",
+        Some(limit),
+    );
+    line(
+        "500 addresses: cost of looking, % of a core",
+        costs,
+        "%",
+        None,
+    );
+    Ok(())
+}
+
+/// The client asks the web server every millisecond.
+fn with_web(keys: &str) -> Options {
+    Options {
+        service_keys: keys.to_owned(),
+        web_interval: Duration::from_millis(1),
+        ..Options::two()
+    }
+}
+
+fn local_restarts(rounds: usize) -> Result<()> {
+    // More than the rounds, since a service that is killed too often is to be started elsewhere.
+    let keys = ", on_failure = \"restart\", restart_limit = 100";
+    let cluster = Cluster::form(with_web(keys))?;
+    let mut times = Vec::new();
+    for _ in 0..rounds.min(100) {
+        let seen = services::kill_main_process(&cluster)?;
+        times.push(clock::ms(seen.until_answered()?));
+    }
+    line(
+        "nginx killed: until http answers, ms",
+        times,
+        "ms",
+        Some(100.0),
+    );
+    Ok(())
+}
+
+fn warm_moves(rounds: usize) -> Result<()> {
+    let cluster = Cluster::form(with_web(", standby = \"started\""))?;
+    let mut address = Vec::new();
+    let mut http = Vec::new();
+    for _ in 0..rounds {
+        let seen = moves::planned(&cluster)?;
+        let web = seen.http.as_ref().context("no web probe")?;
+        address.push(clock::ms(seen.address.longest_outage()));
+        http.push(clock::ms(web.longest_outage()));
+    }
+    line("planned move, warm nginx: address, ms", address, "ms", None);
+    line("planned move, warm nginx: http, ms", http, "ms", Some(10.0));
+    Ok(())
 }
 
 fn power_cuts(rounds: usize) -> Result<()> {

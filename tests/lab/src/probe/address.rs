@@ -44,7 +44,7 @@ impl Probe {
         socket.connect(&SocketAddr::from((target, 0)).into())?;
         Ok(Self {
             socket,
-            identifier: IDENTIFIER.fetch_add(1, Ordering::Relaxed),
+            identifier: next_identifier(),
             samples: Vec::new(),
         })
     }
@@ -101,7 +101,12 @@ impl Probe {
     }
 }
 
-fn echo_request(identifier: u16, sequence: u16) -> [u8; 8] {
+/// What no other probe of this process asks under.
+pub(super) fn next_identifier() -> u16 {
+    IDENTIFIER.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(super) fn echo_request(identifier: u16, sequence: u16) -> [u8; 8] {
     let [id_high, id_low] = identifier.to_be_bytes();
     let [seq_high, seq_low] = sequence.to_be_bytes();
     let sum = u32::from(ECHO_REQUEST) * 256 + u32::from(identifier) + u32::from(sequence);
@@ -121,7 +126,7 @@ fn echo_request(identifier: u16, sequence: u16) -> [u8; 8] {
 }
 
 /// Sequence number of an answer to our questions, from an IPv4 packet.
-fn echo_reply(packet: &[u8], identifier: u16) -> Option<u16> {
+pub(super) fn echo_reply(packet: &[u8], identifier: u16) -> Option<u16> {
     let header = usize::from(packet.first()? & 0x0f) * 4;
     let [kind, _, _, _, id_high, id_low, seq_high, seq_low] =
         *packet.get(header..header + 8)?.first_chunk()?;

@@ -1,4 +1,4 @@
-//! Asks a web server for its page over a new connection every few milliseconds, several at a time, so that
+//! Asks a web server for its page over a new connection every so often, several at a time, so that
 //! one that hangs does not delay the next.
 
 use super::{ANSWER_LIMIT, Report, Sample, Watcher, remaining};
@@ -11,17 +11,17 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-const INTERVAL: Duration = Duration::from_millis(5);
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\nHost: lab\r\n\r\n";
 
-/// Starts asking from inside a network namespace. The first line of the page tells who answered.
+/// Starts asking from inside a network namespace, once in each interval. The first line of the page tells who answered.
 ///
 /// # Errors
 /// No thread can be started.
-pub fn start(namespace: &str, target: SocketAddr) -> Result<Watcher<Report>> {
+pub fn start(namespace: &str, target: SocketAddr, interval: Duration) -> Result<Watcher<Report>> {
     Watcher::start("http", Some(namespace.to_owned()), move |stop| {
         let mut probe = Probe {
             target,
+            interval,
             report: Report::default(),
             open: Vec::new(),
         };
@@ -32,6 +32,7 @@ pub fn start(namespace: &str, target: SocketAddr) -> Result<Watcher<Report>> {
 
 struct Probe {
     target: SocketAddr,
+    interval: Duration,
     report: Report,
     open: Vec<Attempt>,
 }
@@ -55,7 +56,7 @@ impl Probe {
         let mut next = clock::now();
         while !stop.load(Ordering::Relaxed) {
             self.ask();
-            next = (next + INTERVAL).max(clock::now());
+            next = (next + self.interval).max(clock::now());
             self.listen(next);
         }
         self.listen(clock::now() + ANSWER_LIMIT);

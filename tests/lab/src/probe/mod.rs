@@ -5,6 +5,7 @@
 //! resolves an address and delivers them afterwards, which no user would call an answer.
 
 pub mod address;
+pub mod crowd;
 pub mod http;
 pub mod owner;
 

@@ -5,5 +5,8 @@
 
 pub mod boots;
 pub mod cables;
+pub mod crowds;
 pub mod deaths;
 pub mod moves;
+pub mod removals;
+pub mod services;

@@ -56,7 +56,8 @@ fn a_move_by_hand_is_seen_as_it_was() {
         )?;
         pause(200);
         let probe = address::start(&lab.client(), ADDRESS)?;
-        let web = http::start(&lab.client(), SocketAddr::from((ADDRESS, 80)))?;
+        let page = SocketAddr::from((ADDRESS, 80));
+        let web = http::start(&lab.client(), page, Duration::from_millis(5))?;
         pause(500);
         alpha.shell(&format!(
             "ip addr del {PREFIXED} dev eth0; systemctl stop nginx"
