@@ -148,6 +148,7 @@ impl Node {
         // Before anything is taken.
         self.tenure
             .note_held(self.core.holdings(), &self.config.groups);
+        self.tenure.note_failures(self.core.failures());
         if self.config.settings.standalone() {
             self.tenure.note_unlimited();
         }

@@ -6,12 +6,12 @@
 //! them ([`Left::inheritance`]); `--release` gives up what they name, whatever the configuration says by then.
 
 use crate::config::model::{Group, Link};
-use crate::core::{Holding, Inheritance, Instant, Lease};
+use crate::core::{Failures, Holding, Inheritance, Instant, Lease};
 use crate::ids::GroupName;
 use crate::wire::status::Status;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -24,6 +24,7 @@ pub const DIRECTORY: &str = "/run/ha-node";
 const HELD: &str = "held.json";
 const TENURE: &str = "tenure.json";
 const WAITED_FOR: &str = "waited-for.json";
+const FAILURES: &str = "failures.json";
 
 /// Version of both formats; another one is not read.
 const FORMAT: u32 = 1;
@@ -64,6 +65,14 @@ pub struct Tenure {
     pub words: Option<Box<Status>>,
 }
 
+/// What has failed here.
+#[derive(Debug, Serialize, Deserialize)]
+struct FailureRecord {
+    format: u32,
+    boot: String,
+    failures: BTreeMap<GroupName, Failures>,
+}
+
 /// Both together, as a dead daemon has left them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
@@ -81,6 +90,8 @@ pub struct Keeper {
     links: Vec<Link>,
     keyfile: Option<PathBuf>,
     written: Option<BTreeMap<GroupName, Holding>>,
+    /// The failures of the last call.
+    failures: Option<BTreeMap<GroupName, Failures>>,
     /// It is noted that nobody else ever runs anything.
     unlimited: bool,
     /// Open for as long as it can be written.
@@ -107,6 +118,7 @@ impl Keeper {
             links,
             keyfile,
             written: None,
+            failures: None,
             unlimited: false,
             tenure: None,
             failed: false,
@@ -141,6 +153,21 @@ impl Keeper {
             self.unlimited = false;
             let _ = fs::remove_file(self.directory.join(TENURE));
         }
+    }
+
+    /// Notes what has failed, where that has changed. A text that cannot be written is told and not tried again: it
+    /// only says what the next daemon need not learn anew.
+    pub fn note_failures(&mut self, failures: BTreeMap<GroupName, Failures>) {
+        if self.failures.as_ref() == Some(&failures) {
+            return;
+        }
+        self.failures = Some(failures.clone());
+        let record = FailureRecord {
+            format: FORMAT,
+            boot: self.boot.clone(),
+            failures,
+        };
+        self.write(FAILURES, &record);
     }
 
     /// Notes that nobody else will ever run what is held: this is a cluster of one.
@@ -254,7 +281,7 @@ impl Left {
             groups: same
                 .map(|held| (held.group.name.clone(), held.holding))
                 .collect(),
-            blocked: BTreeSet::new(),
+            ..Inheritance::default()
         }
     }
 
@@ -266,6 +293,16 @@ impl Left {
             .cloned()
             .collect()
     }
+}
+
+/// What failed since the machine's boot, as the last daemon knew.
+pub fn failures(directory: &Path) -> BTreeMap<GroupName, Failures> {
+    let record: Option<FailureRecord> = read(directory, FAILURES);
+    let fits = |record: &FailureRecord| record.format == FORMAT && record.boot == boot_id();
+    record
+        .filter(fits)
+        .map(|record| record.failures)
+        .unwrap_or_default()
 }
 
 /// Notes that a timer is set for the end of this tenure.

@@ -57,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "ids",
             "config",
+            "core::Failures",
             "core::Holding",
             "core::Inheritance",
             "core::Instant",

@@ -8,6 +8,7 @@
 use crate::core::settings::{FailurePolicy, Reaction};
 use crate::core::time::Instant;
 use crate::wire::status::Fitness;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -28,21 +29,21 @@ pub(super) enum Consequence {
     Ignore,
 }
 
-/// The failures of one group.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Failures {
+/// The failures of one group, which outlive the daemon as long as the machine is up.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Failures {
     recent: BTreeMap<String, Recent>,
     trust: Trust,
 }
 
 /// Those of one resource, oldest first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Recent {
     window: Duration,
     times: VecDeque<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 enum Trust {
     #[default]
     Whole,
@@ -152,6 +153,11 @@ impl Failures {
             Some(*first + recent.window)
         });
         trust.into_iter().chain(oldest).min()
+    }
+
+    /// Whether there is nothing to remember.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     /// How many are remembered.

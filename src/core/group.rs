@@ -55,7 +55,11 @@ pub(super) struct LocalGroup {
 
 impl LocalGroup {
     /// As it is when a life begins.
-    pub(super) fn at_start(held: Option<&Holding>, blocked: bool) -> Self {
+    pub(super) fn at_start(
+        held: Option<&Holding>,
+        blocked: bool,
+        failures: Option<&Failures>,
+    ) -> Self {
         let activity = if blocked {
             Activity::Blocked
         } else if held.is_some() {
@@ -65,7 +69,7 @@ impl LocalGroup {
         };
         Self {
             activity,
-            failures: Failures::default(),
+            failures: failures.cloned().unwrap_or_default(),
             pinned: held.is_some_and(|held| held.pinned),
         }
     }

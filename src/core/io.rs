@@ -1,6 +1,7 @@
 //! What goes into the core and what comes out of it.
 
 use crate::core::event::Event;
+use crate::core::failure::Failures;
 use crate::core::time::Instant;
 use crate::ids::{Generation, GroupName, LinkId, NodeName, RequestId};
 use crate::wire::status::{Refusal, Status};
@@ -184,6 +185,8 @@ pub struct Inheritance {
     pub groups: BTreeMap<GroupName, Holding>,
     /// Groups of which something else may still run here: it could not be stopped.
     pub blocked: BTreeSet<GroupName>,
+    /// What failed here since the machine's boot, and is not past or cleared.
+    pub failures: BTreeMap<GroupName, Failures>,
 }
 
 impl Default for Inheritance {
@@ -192,6 +195,7 @@ impl Default for Inheritance {
             until: Lease::None,
             groups: BTreeMap::new(),
             blocked: BTreeSet::new(),
+            failures: BTreeMap::new(),
         }
     }
 }

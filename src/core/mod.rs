@@ -25,6 +25,7 @@ mod report;
 mod request;
 mod sent;
 
+pub use failure::Failures;
 pub(crate) use failure::TRIALS_MAX;
 pub use io::{
     GroupOutcome, Holding, Inheritance, Input, Lease, Output, Persistent, Request, Scope, Urgency,
@@ -132,7 +133,10 @@ impl Core {
             .map(|name| {
                 let held = inheritance.groups.get(name).filter(|held| held.up);
                 let blocked = inheritance.blocked.contains(name);
-                (name.clone(), LocalGroup::at_start(held, blocked))
+                (
+                    name.clone(),
+                    LocalGroup::at_start(held, blocked, inheritance.failures.get(name)),
+                )
             })
             .collect();
         // What the configuration no longer knows cannot be cleared by anybody.
@@ -301,6 +305,14 @@ impl Core {
             Some((name.clone(), holding))
         });
         held.collect()
+    }
+
+    /// The failures that are remembered here, of groups that have any.
+    pub fn failures(&self) -> BTreeMap<GroupName, Failures> {
+        let all = self.groups.iter();
+        all.filter(|(_, group)| !group.failures.is_empty())
+            .map(|(name, group)| (name.clone(), group.failures.clone()))
+            .collect()
     }
 
     /// This life.

@@ -204,7 +204,10 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     let _kept = link_sender.clone();
     let links = Links::start(&config.links, link_sender);
     let deadtime = config.settings.deadtime;
-    let inheritance = take_over_what_is_left(&config).await;
+    let inheritance = Inheritance {
+        failures: tenure::failures(Path::new(tenure::DIRECTORY)),
+        ..take_over_what_is_left(&config).await
+    };
     let core = Core::heir(
         config.settings.clone(),
         persistent.clone(),

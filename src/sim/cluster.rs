@@ -315,7 +315,9 @@ impl<M: Mind> Sim<M> {
         let busy = !outputs.is_empty();
         // Written before anything is taken.
         if let (Some(daemon), Some((left, _))) = (&machine.daemon, machine.record.as_mut()) {
-            left.groups = daemon.mind.inheritance().groups;
+            let inheritance = daemon.mind.inheritance();
+            left.groups = inheritance.groups;
+            left.failures = inheritance.failures;
         }
         for (done, output) in outputs.into_iter().enumerate() {
             if self.crashes_halfway(node, done) {

@@ -92,6 +92,7 @@ impl Mind for Core {
             until: self.tenure(),
             groups: self.holdings(),
             blocked: BTreeSet::new(),
+            failures: self.failures(),
         }
     }
 

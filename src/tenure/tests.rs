@@ -198,3 +198,26 @@ fn every_kind_of_resource_survives_the_file() {
     let text = serde_json::to_string(&resource).unwrap();
     assert_eq!(serde_json::from_str::<Resource>(&text).unwrap(), resource);
 }
+
+#[test]
+fn failures_are_kept_and_forgotten_as_they_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let web = GroupName::new("web").unwrap();
+    let text =
+        r#"{"recent":{"unit:a":{"window":{"secs":60,"nanos":0},"times":[5]}},"trust":"Whole"}"#;
+    let failed: Failures = serde_json::from_str(text).unwrap();
+    let noted = BTreeMap::from([(web, failed)]);
+    let mut keeper = Keeper::new(directory.path(), Vec::new(), None);
+    assert!(failures(directory.path()).is_empty());
+    keeper.note_failures(noted.clone());
+    assert_eq!(failures(directory.path()), noted);
+    clear(directory.path());
+    assert_eq!(
+        failures(directory.path()),
+        noted,
+        "a release repairs nothing"
+    );
+    let mut next = Keeper::new(directory.path(), Vec::new(), None);
+    next.note_failures(BTreeMap::new());
+    assert!(failures(directory.path()).is_empty());
+}

@@ -94,6 +94,11 @@ fn a_service_is_restarted_here_up_to_the_limit_and_its_address_stays() {
         let words = format!("2 times on {}", owner.name());
         ensure!(shown.contains(&words), "people see it: {shown}");
 
+        owner.systemctl(&["restart", "ha-node.service"])?;
+        let shown = owner.hactl(&["status"])?;
+        ensure!(shown.contains(&words), "a new daemon knows: {shown}");
+        cluster.wait_owner(&other, &owner)?;
+
         owner.systemctl(&["kill", "--signal=KILL", SERVICE])?;
         cluster.wait_owner(&other, &other)?;
         ensure!(owner.unit_state(SERVICE)? != "active", "it has left");
