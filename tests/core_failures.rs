@@ -12,6 +12,7 @@ mod core_support;
 use core_support::{Cluster, DEADTIME, DRIVER, KEEPALIVE, group, node};
 use ha_node::core::event::Event;
 use ha_node::core::{FailurePolicy, Policy, Reaction, Request};
+use ha_node::wire::status::Refusal;
 use std::time::Duration;
 
 /// How long a failure counts here, in milliseconds.
@@ -165,4 +166,22 @@ fn what_somebody_starts_and_cannot_be_stopped_blocks_the_group_there() {
     cluster.kill(&["a"]);
     cluster.run(5 * DEADTIME);
     assert!(cluster.owners("g").is_empty(), "it may still run on b");
+}
+
+#[test]
+fn a_move_whose_stop_fails_is_answered_at_once() {
+    let mut cluster = started(restart(3));
+    cluster.stops_fail.insert((node("a"), group("g")));
+    let (name, target) = (group("g"), node("b"));
+    let request = Request::Move {
+        group: name.clone(),
+        node: target,
+    };
+    cluster.ask("c", 1, request);
+    cluster.run(DEADTIME);
+    let blocked = Refusal::Blocked {
+        group: name,
+        node: node("a"),
+    };
+    assert_eq!(cluster.reply(1), Some(&Err(blocked)));
 }

@@ -385,6 +385,10 @@ impl Core {
         if self.started_on(&step.group) == Some(&step.node) {
             return Progress::Ends(Ok(()));
         }
+        let mut blocked = self.report().blocked.into_iter();
+        if let Some((group, node)) = blocked.find(|(g, _)| *g == step.group) {
+            return Progress::Ends(Err(Refusal::Blocked { group, node }));
+        }
         if self.fitness_of(&step.group, &step.node) == Fitness::Unfit {
             let (group, node) = (step.group.clone(), step.node.clone());
             return Progress::Ends(Err(Refusal::StartFailed { group, node }));

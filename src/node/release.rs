@@ -51,6 +51,9 @@ const TIMER_PAUSE: Duration = Duration::from_millis(10);
 /// Least time for a release: its program starts within some 50 ms, and addresses go at once.
 const RESERVE_MIN: Duration = Duration::from_millis(250);
 
+/// Pause between two looks for a sign of life.
+const SILENCE_PAUSE: Duration = Duration::from_millis(10);
+
 /// How exactly systemd keeps the time; by default it may be a minute late.
 const TIMER_ACCURACY_USEC: u64 = 1000;
 
@@ -112,8 +115,8 @@ fn time_to_come_back(left: &Left) -> Option<Duration> {
     match left.until() {
         Lease::None => None,
         Lease::Until(end) => {
-            let left = end.since(process::boottime_now());
-            let time = left.checked_sub((deadtime / 4).max(RESERVE_MIN))?;
+            let remains = end.since(process::boottime_now());
+            let time = remains.checked_sub(reserve(left))?;
             // A daemon that can come back at all does so within a fraction of a second: units get the rest to stop.
             let time = time.min((deadtime / 2).max(RESERVE_MIN));
             (!time.is_zero()).then_some(time)
@@ -168,11 +171,17 @@ async fn manager() -> zbus::Result<ManagerProxy<'static>> {
 pub fn release(options: &Options) -> anyhow::Result<()> {
     // A state directory that is out of order must not keep a dead daemon's groups running.
     let release_lock = Lock::take_for_release(&options.state);
+    if let Err(held @ LockError::Held(_)) = &release_lock {
+        return nothing_to_do(held);
+    }
     let daemon_lock = Lock::take(&options.state);
-    for lock in [&release_lock, &daemon_lock] {
-        if let Err(held @ LockError::Held(_)) = lock {
-            return nothing_to_do(held);
-        }
+    let hangs = match &daemon_lock {
+        Err(LockError::Held(_)) if runtime()?.block_on(stays_silent(options)) => true,
+        Err(held @ LockError::Held(_)) => return nothing_to_do(held),
+        Ok(_) | Err(LockError::Unavailable(_)) => false,
+    };
+    if hangs {
+        tracing::error!("the daemon that was started hangs: releasing what the one before it held");
     }
     let left = Left::load(Path::new(tenure::DIRECTORY));
     let config = match options.load() {
@@ -184,7 +193,8 @@ pub fn release(options: &Options) -> anyhow::Result<()> {
     };
     runtime()?.block_on(async {
         let failures = stop_all(left.as_ref(), config.as_ref()).await?;
-        if let Some(left) = &left {
+        // One that hangs may yet speak for this node.
+        if let Some(left) = left.as_ref().filter(|_| !hangs) {
             tell_peers(left, failures.iter().map(|failure| &failure.group)).await;
         }
         if failures.is_empty() {
@@ -192,6 +202,35 @@ pub fn release(options: &Options) -> anyhow::Result<()> {
         }
         fail(&failures)
     })
+}
+
+/// Whether the daemon that has the lock says nothing until it is almost too late for a release: it hangs in its start.
+/// One that lives renews its tenure with each heartbeat.
+async fn stays_silent(options: &Options) -> bool {
+    let load = || Left::load(Path::new(tenure::DIRECTORY));
+    let Some(left) = load() else {
+        return false;
+    };
+    let Lease::Until(end) = left.until() else {
+        return false;
+    };
+    let margin = reserve(&left) / 2;
+    while process::boottime_now() + margin < end {
+        tokio::time::sleep(SILENCE_PAUSE).await;
+        let renewed = load().is_none_or(|left| left.until() != Lease::Until(end));
+        // One that dies meanwhile is the business of the stop command that follows.
+        if renewed || Lock::take(&options.state).is_ok() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Time that is kept for a release.
+fn reserve(left: &Left) -> Duration {
+    let words = left.tenure.as_ref().and_then(|it| it.words.as_ref());
+    let deadtime = words.map_or(Duration::ZERO, |words| words.deadtime);
+    (deadtime / 4).max(RESERVE_MIN)
 }
 
 /// Somebody is there who cares: for systemd that is fine, for a person it is not what was asked for.

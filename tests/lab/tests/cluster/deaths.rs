@@ -1,7 +1,7 @@
 //! Nodes and daemons that die, and come back.
 
 use crate::with_lab;
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use ha_node_lab::cluster::GROUP;
 use ha_node_lab::scenario::deaths;
 use ha_node_lab::{Cluster, Machine, Options, install};
@@ -156,6 +156,35 @@ fn with_a_broken_program_everything_is_released_before_another_takes_over() {
         owner
             .shell("echo damaged > /root/x; chmod 755 /root/x; mv /root/x /usr/sbin/ha-node")
             .map(drop)
+    });
+}
+
+#[test]
+fn a_daemon_that_hangs_in_its_start_keeps_nothing_of_what_the_one_before_it_ran() {
+    with_lab(|| {
+        let cluster = Cluster::form(Options::two())?;
+        let owner = cluster.owner()?;
+        let other = cluster.other(&owner)?;
+        // Takes the lock of the daemon, and is silent from then on.
+        let hang =
+            "[Service]\nExecStart=\nExecStart=/usr/bin/flock /var/lib/ha-node/lock sleep 60\n";
+        owner.shell("mkdir -p /etc/systemd/system/ha-node.service.d")?;
+        owner.write(
+            "/etc/systemd/system/ha-node.service.d/hang.conf",
+            hang,
+            0o644,
+        )?;
+        owner.systemctl(&["daemon-reload"])?;
+        let pid = owner.main_pid(install::UNIT)?.context("the daemon runs")?;
+        let seen = cluster.watch(|| {
+            owner.kill(pid, "KILL")?;
+            cluster.wait_owner(&other, &other)
+        })?;
+        seen.ensure_single_owner()?;
+        ensure!(!owner.unit_runs("nginx.service"), "nothing runs there");
+        let journal = owner.journal_text("ha-node-release.service");
+        ensure!(journal.contains("hangs"), "{journal}");
+        Ok(())
     });
 }
 

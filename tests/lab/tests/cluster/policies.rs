@@ -203,17 +203,17 @@ fn a_service_that_ignores_its_stop_is_ended_by_systemd_and_moves() {
 #[test]
 fn a_service_that_cannot_be_stopped_blocks_its_group_until_it_is_cleared() {
     with_lab(|| {
-        let stop = "ExecStop=/bin/sh -c 'while test -e /run/deaf; do sleep 0.1; done'\n";
+        let stop = "ExecStop=/bin/sh -c 'while test -e /var/lib/deaf; do sleep 0.1; done'\n";
         let unit =
             format!("[Service]\nExecStart=/bin/sleep infinity\n{stop}TimeoutStopSec=infinity\n");
         let cluster = with_job(&unit, ", stop_timeout = \"1s\"")?;
         let alpha = cluster.node("alpha")?;
-        alpha.write("/run/deaf", "", 0o644)?;
+        alpha.write("/var/lib/deaf", "", 0o644)?;
         let moved = alpha.attempt(&["hactl", "move", "job", "beta"])?;
         ensure!(moved.code == 1, "it did not move: {moved:?}");
         wait_job(&cluster, "alpha", "blocked")?;
         ensure!(!cluster.node("beta")?.unit_runs(JOB), "nobody else runs it");
-        alpha.shell("rm /run/deaf")?;
+        alpha.shell("rm /var/lib/deaf")?;
         alpha.hactl(&["clear", "job"])?;
         clock::wait_for("job to run once", PATIENCE, || {
             let status = alpha.status()?;
