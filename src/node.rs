@@ -134,6 +134,7 @@ impl Node {
         let patience = RESTART_PATIENCE.min(self.config.settings.deadtime / 4);
         let asked = tokio::time::timeout(patience, restart::is_under_way());
         let restarts = asked.await.unwrap_or(false);
+        self.hands.leave();
         self.turn(if restarts {
             Input::Restart
         } else {

@@ -275,7 +275,11 @@ impl Left {
             (Lease::None | Lease::Until(_) | Lease::Unlimited, _) => return Inheritance::default(),
         };
         let up = self.held.groups.iter().filter(|held| held.holding.up);
-        let same = up.filter(|held| groups.iter().any(|group| group.has_parts_of(&held.group)));
+        let same = up.filter(|held| {
+            groups
+                .iter()
+                .any(|group| group.here && group.has_parts_of(&held.group))
+        });
         Inheritance {
             until,
             groups: same
@@ -285,13 +289,17 @@ impl Left {
         }
     }
 
-    /// What a daemon with these groups does not know how to stop: what was held consists of something else now, or is
-    /// no group any more.
+    /// What a daemon with these groups does not know how to stop: what was held consists of something else now, may
+    /// not run here, or is no group any more.
     pub fn unknown(&self, groups: &[Group]) -> Vec<Group> {
         let held = self.held.groups.iter().map(|held| &held.group);
-        held.filter(|held| !groups.iter().any(|group| group.has_parts_of(held)))
-            .cloned()
-            .collect()
+        held.filter(|held| {
+            !groups
+                .iter()
+                .any(|group| group.here && group.has_parts_of(held))
+        })
+        .cloned()
+        .collect()
     }
 }
 

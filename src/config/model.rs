@@ -142,6 +142,7 @@ pub struct Group {
     /// Started left to right, stopped right to left.
     pub resources: Vec<Resource>,
     /// Checks of the group as a whole: a failure counts as one of its last resource.
+    #[serde(skip)]
     pub checks: Vec<HealthCheck>,
     /// This node is one of those that may run it.
     #[serde(default)]
@@ -175,7 +176,8 @@ pub struct Resource {
     /// What its failures lead to.
     #[serde(default)]
     pub policy: FailurePolicy,
-    /// Checks of its health while it runs here.
+    /// Checks of its health while it runs here; whoever only stops it need not know them.
+    #[serde(skip)]
     pub checks: Vec<HealthCheck>,
 }
 

@@ -183,8 +183,6 @@ pub enum Event {
         group: GroupName,
         /// Which.
         resource: String,
-        /// Whether it is stopped again.
-        stopped: bool,
     },
     /// A group that had failed here may run here again, where no other node is left.
     FailuresExpired {

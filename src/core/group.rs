@@ -58,14 +58,18 @@ impl LocalGroup {
     pub(super) fn at_start(
         held: Option<&Holding>,
         blocked: bool,
+        listed: bool,
         failures: Option<&Failures>,
     ) -> Self {
         let activity = if blocked {
             Activity::Blocked
         } else if held.is_some() {
             Activity::Inherited
-        } else {
+        } else if listed {
             Activity::Leftover
+        } else {
+            // What else runs there under such a name is no business of the cluster.
+            Activity::Stopped
         };
         Self {
             activity,

@@ -129,13 +129,14 @@ impl Core {
             .collect();
         let groups = settings
             .groups
-            .keys()
-            .map(|name| {
+            .iter()
+            .map(|(name, of_group)| {
                 let held = inheritance.groups.get(name).filter(|held| held.up);
                 let blocked = inheritance.blocked.contains(name);
+                let listed = of_group.nodes.contains(&settings.local);
                 (
                     name.clone(),
-                    LocalGroup::at_start(held, blocked, inheritance.failures.get(name)),
+                    LocalGroup::at_start(held, blocked, listed, inheritance.failures.get(name)),
                 )
             })
             .collect();

@@ -130,15 +130,11 @@ impl Core {
 
     /// Somebody has started a resource of a group that is to be stopped here: another node may run it.
     fn on_appeared(&mut self, name: &GroupName, resource: String) {
-        let stopped = !self.policy(name, &resource).is_lenient();
         self.event(Event::ResourceAppeared {
             group: name.clone(),
             resource,
-            stopped,
         });
-        if stopped {
-            self.order_stop(name, Urgency::Orderly);
-        }
+        self.order_stop(name, Urgency::Orderly);
     }
 
     fn policy(&self, group: &GroupName, resource: &str) -> FailurePolicy {

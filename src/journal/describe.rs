@@ -241,18 +241,9 @@ fn draft(event: &Event, context: &Context<'_>) -> Draft {
                 .group(group)
                 .field("HA_RESOURCE", resource)
         }
-        Event::ResourceAppeared {
-            group,
-            resource,
-            stopped,
-        } => {
-            let end = if *stopped {
-                "stopping it"
-            } else {
-                "leaving it, as configured"
-            };
+        Event::ResourceAppeared { group, resource } => {
             let text = format!(
-                "Group {group}: \"{resource}\" was started here by somebody else, though the group does not run here: {end}."
+                "Group {group}: \"{resource}\" was started here by somebody else, though the group does not run here: stopping it."
             );
             Draft::new(t::RESOURCE_APPEARED, text)
                 .group(group)

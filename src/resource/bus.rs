@@ -8,7 +8,7 @@ use crate::dbus::systemd1::{
 };
 use crate::resource::unit::Units;
 use futures_util::StreamExt;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(25);
 const SIGNALS_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// First and longest pause between attempts to connect; a restart of the bus takes some 40 ms.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+/// So many units are looked at for what a unit needs; a whole machine has some hundred.
+const NEEDS_MAX: usize = 256;
 /// Ends of jobs that are remembered while a call is under way, whose reply may come after the signal.
 const ENDED_JOBS_MAX: usize = 1024;
 
@@ -70,6 +72,35 @@ impl Link {
         let interface = InterfaceName::from_static_str(UNIT).ok()?;
         let all = properties.get_all(interface).await.ok()?;
         Some((path.as_str().to_owned(), UnitState::from_properties(all)?))
+    }
+
+    /// The units that a start of this one starts, too.
+    async fn needs(&self, name: &str) -> Option<Vec<String>> {
+        let path = self.manager.load_unit(name).await.ok()?;
+        let properties = self.properties(&path).await.ok()?;
+        let interface = InterfaceName::from_static_str(UNIT).ok()?;
+        let mut all = properties.get_all(interface).await.ok()?;
+        let bonds = ["Requires", "BindsTo", "Wants", "Upholds"];
+        let lists = bonds.into_iter().filter_map(|bond| all.remove(bond));
+        let lists = lists.filter_map(|list| Vec::<String>::try_from(list).ok());
+        Some(lists.flatten().collect())
+    }
+
+    /// One of `wanted` that a start of `name` would start, too, over however many others; none while nobody knows.
+    pub(super) async fn needs_any(&self, name: &str, wanted: &BTreeSet<String>) -> Option<String> {
+        let mut seen = BTreeSet::from([name.to_owned()]);
+        let mut next = VecDeque::from([name.to_owned()]);
+        while let Some(unit) = next.pop_front() {
+            for needed in self.needs(&unit).await? {
+                if wanted.contains(&needed) {
+                    return Some(needed);
+                }
+                if seen.len() < NEEDS_MAX && seen.insert(needed.clone()) {
+                    next.push_back(needed);
+                }
+            }
+        }
+        None
     }
 
     /// The job that is queued or under way for a unit.

@@ -138,6 +138,10 @@ impl Driver for GroupDriver {
         self.warm.keep().await;
     }
 
+    fn is_hidden(&self) -> bool {
+        self.herald.is_hidden()
+    }
+
     async fn show_presence(&self, presence: Presence) {
         self.herald.show(presence).await;
     }

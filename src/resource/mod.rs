@@ -47,8 +47,9 @@ use driver::{GroupDriver, Target, target};
 use netlink::Watch;
 use presence::Herald;
 use runner::{Goal, Order};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use unit::Units;
@@ -125,6 +126,7 @@ pub struct Hands {
     units: Arc<Units>,
     connection: Option<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
+    leaving: Arc<AtomicBool>,
 }
 
 /// What leads to one group's runner.
@@ -156,7 +158,8 @@ impl Hands {
             Arc::clone(&addresses).keep(notices, events.clone()),
         )];
         let connection = (units.any() || check::runs_programs(groups)).then(|| connect(&units));
-        let mut hands = BTreeMap::new();
+        let (mut hands, cold) = (BTreeMap::new(), cold_units(groups));
+        let leaving = Arc::new(AtomicBool::new(false));
         for group in groups {
             let group = Arc::new(group.clone());
             let checks = Checks::new(
@@ -172,7 +175,13 @@ impl Hands {
                 units: Arc::clone(&units),
                 agents: Agents::new(group.name.clone(), Arc::clone(&units)),
                 herald: Herald::new(&group.name, Arc::clone(&units)),
-                warm: Warm::new(Arc::clone(&group), Arc::clone(&units), events.clone()),
+                warm: Warm::new(
+                    Arc::clone(&group),
+                    Arc::clone(&units),
+                    events.clone(),
+                    cold.clone(),
+                    Arc::clone(&leaving),
+                ),
             };
             let (orders, newest) = watch::channel(None);
             let runner = runner::run(
@@ -191,6 +200,7 @@ impl Hands {
             units,
             connection,
             tasks,
+            leaving,
         })
     }
 
@@ -201,6 +211,11 @@ impl Hands {
         if !self.groups.is_empty() && self.connection.is_none() {
             self.connection = Some(connect(&self.units));
         }
+    }
+
+    /// The daemon is about to end: nothing is kept running any more for its own sake.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
     }
 
     /// Stops the targets of groups that were released.
@@ -298,6 +313,19 @@ impl Drop for Hands {
 
 fn connect(units: &Arc<Units>) -> JoinHandle<()> {
     tokio::spawn(Arc::clone(units).keep_connected())
+}
+
+/// Units that run only with their group.
+fn cold_units(groups: &[Group]) -> BTreeSet<String> {
+    let all = groups.iter().flat_map(|group| {
+        let cold = (group.resources.iter()).filter(|it| warm::unit(group, it).is_none());
+        cold.filter_map(|resource| match target(resource) {
+            Target::Unit(name) => Some(name.to_owned()),
+            Target::Mount(mount) => Some(mount.unit),
+            Target::Agent(_) | Target::Addresses(_) => None,
+        })
+    });
+    all.collect()
 }
 
 /// The units that are followed: those of the configuration, and those that programs run in.

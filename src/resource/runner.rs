@@ -9,15 +9,18 @@ use crate::config::model::{Group, Resource, ResourceKind};
 use crate::core::io::{GroupOutcome, Urgency};
 use crate::ids::RequestId;
 use crate::resource::{HandsEvent, ResourceState, warm};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Least time between two looks at what others start, so that a fight over a unit costs little.
+/// Least time between two tellings that others have started a resource, so that a fight over a unit costs little.
 const APPEARANCE_PAUSE: Duration = Duration::from_secs(10);
+
+/// The same for the failures of one that the group does without: it may come and go all the time.
+const LENIENCE_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the runner needs of those who do the work. Words in errors are for people.
 pub trait Driver: Send + Sync + 'static {
@@ -32,10 +35,12 @@ pub trait Driver: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), String>> + Send;
     /// Why a started resource does not run any more; none while it runs, or while nobody knows.
     fn fault(&self, resource: &Resource) -> impl Future<Output = Option<String>> + Send;
-    /// Whether a resource that was stopped runs, as far as is known.
+    /// Whether a resource runs that was not started, as far as is known.
     fn appeared(&self, resource: &Resource) -> bool;
     /// Keeps what runs without the group, too, as it should be while the group does not run here; never returns.
     fn idle(&self) -> impl Future<Output = ()> + Send;
+    /// Whether others on this machine have ended what shows them that the group is here.
+    fn is_hidden(&self) -> bool;
     /// Lets others on this machine know whether the group is here.
     fn show_presence(&self, presence: Presence) -> impl Future<Output = ()> + Send;
     /// What a start or stop that took too long was waiting for.
@@ -93,6 +98,17 @@ enum Rest {
     Unclear,
 }
 
+/// What was told of a resource last; forgotten once that is not so any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It has ended.
+    Ended,
+    /// It did not start, and the group goes on without it.
+    NotStarted,
+    /// Others have started it.
+    Appeared,
+}
+
 /// What was found between two orders.
 enum Finding {
     /// A resource of the running group has failed.
@@ -103,6 +119,8 @@ enum Finding {
     Appearance(usize),
     /// It does not any more.
     Disappearance(usize),
+    /// Others have ended what shows that the group is here.
+    Hidden,
 }
 
 /// Runs a group until the sender of orders is dropped. `changes` says when a fault may have appeared.
@@ -119,8 +137,8 @@ pub async fn run<D: Driver>(
         driver,
         events,
         states,
-        told: BTreeSet::new(),
-        appeared: None,
+        told: BTreeMap::new(),
+        told_at: BTreeMap::new(),
     };
     let mut rest = Rest::Unclear;
     loop {
@@ -146,10 +164,9 @@ struct Runner<D> {
     driver: D,
     events: mpsc::Sender<HandsEvent>,
     states: Vec<ResourceState>,
-    /// Resources of which a failure or an appearance was told, and nothing has changed since.
-    told: BTreeSet<usize>,
-    /// When an appearance was told last.
-    appeared: Option<Instant>,
+    told: BTreeMap<usize, Told>,
+    /// When something was told of a resource last.
+    told_at: BTreeMap<usize, Instant>,
 }
 
 /// A resource, by its position, and what the driver said of it.
@@ -176,7 +193,8 @@ impl<D: Driver> Runner<D> {
                     // that is ignored need not be told twice.
                     let group = Arc::clone(&self.group);
                     let running = rest == Rest::Running;
-                    self.told.retain(|position| running && is_ignored(&group, *position));
+                    self.told
+                        .retain(|position, _| running && is_ignored(&group, *position));
                     self.tell(Some(order.id), outcome).await;
                     return Some(rest);
                 }
@@ -189,15 +207,20 @@ impl<D: Driver> Runner<D> {
             Goal::Start => self.start(0).await,
             Goal::Restart(first) => {
                 let order = (first..self.group.resources.len()).rev().collect();
-                match self.stop(order, Purpose::Restart).await {
-                    None => self.start(first).await,
-                    Some(failure) => self.stop_failed(failure),
-                }
+                let Some(failure) = self.stop(order, Purpose::Restart).await else {
+                    return self.start(first).await;
+                };
+                // It is blocked: nobody else may run the rest, and here it is of no use.
+                self.driver.show_presence(Presence::Gone).await;
+                self.stop((0..first).rev().collect(), Purpose::Leave).await;
+                self.stop_failed(failure)
             }
             Goal::Stop(urgency) => {
                 let (first, rest) = stop_order(&self.group.resources, urgency);
                 let hurried = self.stop(first, Purpose::Leave).await;
+                // Clients of a group that has failed wait already.
                 let presence = match urgency {
+                    Urgency::Orderly if self.has_failed() => Presence::Gone,
                     Urgency::Orderly => Presence::Leaving,
                     Urgency::LeaseLost => Presence::Gone,
                 };
@@ -226,7 +249,8 @@ impl<D: Driver> Runner<D> {
             match result {
                 Ok(()) => self.show(position, ResourceState::Started).await,
                 Err(reason) if is_ignored(&group, position) => {
-                    self.on_failure((position, reason)).await;
+                    self.told.insert(position, Told::NotStarted);
+                    self.tell_failure((position, reason)).await;
                 }
                 Err(reason) => return self.roll_back((position, reason)).await,
             }
@@ -238,7 +262,7 @@ impl<D: Driver> Runner<D> {
     /// Stops what was started, and the resource that failed too: it may have got half way.
     async fn roll_back(&mut self, (failed, reason): Failure) -> GroupOutcome {
         self.show(failed, ResourceState::Failed).await;
-        self.driver.show_presence(Presence::Leaving).await;
+        self.driver.show_presence(Presence::Gone).await;
         let order = (0..=failed).rev().collect();
         match self.stop(order, Purpose::Leave).await {
             None => {
@@ -263,6 +287,11 @@ impl<D: Driver> Runner<D> {
         for position in order {
             let Some(resource) = group.resources.get(position) else {
                 continue;
+            };
+            // One that has failed is of no use in standby either, as it is.
+            let purpose = match self.told.get(&position) {
+                Some(Told::Ended) => Purpose::Restart,
+                Some(Told::NotStarted | Told::Appeared) | None => purpose,
             };
             let stays = purpose == Purpose::Leave && warm::unit(&group, resource).is_some();
             if !stays && !matches!(resource.kind, ResourceKind::Address { .. }) {
@@ -291,46 +320,76 @@ impl<D: Driver> Runner<D> {
             changes.mark_unchanged();
             let finding = match rest {
                 Rest::Running => self.look_at_running().await,
-                Rest::Down => self.look_at_stopped().await,
+                Rest::Down if self.group.here => self.look_at_stopped(),
+                Rest::Down => None,
                 Rest::Unclear => None,
             };
             if let Some(finding) = finding {
                 return finding;
             }
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            let pauses = [APPEARANCE_PAUSE, LENIENCE_PAUSE];
+            let ends = self
+                .told_at
+                .values()
+                .flat_map(|at| pauses.map(|it| *at + it));
+            let later = ends.filter(|at| *at > Instant::now()).min();
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                () = sleep_until(later.unwrap_or_else(Instant::now)), if later.is_some() => {}
             }
         }
     }
 
     async fn look_at_running(&self) -> Option<Finding> {
         for (position, resource) in self.group.resources.iter().enumerate() {
-            let told = self.told.contains(&position);
-            match self.driver.fault(resource).await {
-                Some(reason) if !told => return Some(Finding::Failure((position, reason))),
-                None if told => return Some(Finding::Recovery(position)),
-                Some(_) | None => {}
+            let fault = self.driver.fault(resource).await;
+            match (fault, self.told.get(&position)) {
+                (Some(reason), None) => {
+                    let pause = is_ignored(&self.group, position).then_some(LENIENCE_PAUSE);
+                    if !self.was_told_within(position, pause) {
+                        return Some(Finding::Failure((position, reason)));
+                    }
+                }
+                (None, Some(Told::Ended | Told::Appeared)) => {
+                    return Some(Finding::Recovery(position));
+                }
+                // That nobody knows of a fault is no sign of life.
+                (_, Some(Told::NotStarted)) if self.driver.appeared(resource) => {
+                    return Some(Finding::Recovery(position));
+                }
+                (None, None) | (_, Some(_)) => {}
             }
         }
-        None
+        self.driver.is_hidden().then_some(Finding::Hidden)
     }
 
-    async fn look_at_stopped(&self) -> Option<Finding> {
-        let appears = |(position, resource): (usize, &Resource)| match (
+    fn look_at_stopped(&self) -> Option<Finding> {
+        let look = |(position, resource): (usize, &Resource)| match (
             self.driver.appeared(resource),
-            self.told.contains(&position),
+            self.told.contains_key(&position),
         ) {
-            (true, false) => Some(Finding::Appearance(position)),
+            (true, false) if !self.was_told_within(position, Some(APPEARANCE_PAUSE)) => {
+                Some(Finding::Appearance(position))
+            }
             (false, true) => Some(Finding::Disappearance(position)),
-            (true, true) | (false, false) => None,
+            (true, _) | (false, false) => None,
         };
-        let look = || self.group.resources.iter().enumerate().find_map(appears);
-        let finding = look()?;
-        if let Some(before) = self.appeared {
-            sleep_until(before + APPEARANCE_PAUSE).await;
-            return look();
-        }
-        Some(finding)
+        self.group.resources.iter().enumerate().find_map(look)
+    }
+
+    fn was_told_within(&self, position: usize, pause: Option<Duration>) -> bool {
+        let last = self.told_at.get(&position);
+        pause.is_some_and(|pause| last.is_some_and(|at| at.elapsed() < pause))
+    }
+
+    /// Whether a resource that the group needs has ended.
+    fn has_failed(&self) -> bool {
+        let ended = self.told.iter().filter(|(_, told)| **told == Told::Ended);
+        ended
+            .map(|(position, _)| *position)
+            .any(|position| !is_ignored(&self.group, position))
     }
 
     async fn on_finding(&mut self, finding: Finding) {
@@ -341,8 +400,8 @@ impl<D: Driver> Runner<D> {
                 self.show(position, ResourceState::Started).await;
             }
             Finding::Appearance(position) => {
-                self.told.insert(position);
-                self.appeared = Some(Instant::now());
+                self.told.insert(position, Told::Appeared);
+                self.told_at.insert(position, Instant::now());
                 self.show(position, ResourceState::Started).await;
                 let resource = self.name(position);
                 self.tell(None, GroupOutcome::Appeared { resource }).await;
@@ -351,11 +410,17 @@ impl<D: Driver> Runner<D> {
                 self.told.remove(&position);
                 self.show(position, ResourceState::Stopped).await;
             }
+            Finding::Hidden => self.driver.show_presence(Presence::Here).await,
         }
     }
 
-    async fn on_failure(&mut self, (position, reason): Failure) {
-        self.told.insert(position);
+    async fn on_failure(&mut self, failure: Failure) {
+        self.told.insert(failure.0, Told::Ended);
+        self.tell_failure(failure).await;
+    }
+
+    async fn tell_failure(&mut self, (position, reason): Failure) {
+        self.told_at.insert(position, Instant::now());
         self.show(position, ResourceState::Failed).await;
         let resource = self.name(position);
         self.tell(None, GroupOutcome::Failed { resource, reason })

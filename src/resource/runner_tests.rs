@@ -80,6 +80,9 @@ impl Driver for Fake {
     async fn idle(&self) {
         std::future::pending().await
     }
+    fn is_hidden(&self) -> bool {
+        false
+    }
     async fn show_presence(&self, presence: Presence) {
         self.0.diary.lock().unwrap().push(format!("{presence:?}"));
     }
@@ -247,7 +250,7 @@ fn a_failed_start_is_rolled_back_in_reverse_with_the_one_that_failed() {
         assert_eq!(
             diary,
             [
-                "start a", "start v", "start w", "Leaving", "stop w", "stop v", "stop a"
+                "start a", "start v", "start w", "Gone", "stop w", "stop v", "stop a"
             ]
         );
     });
@@ -472,7 +475,7 @@ fn a_restart_that_does_not_start_is_rolled_back_as_a_whole() {
         assert_eq!(
             diary,
             [
-                "stop b", "start b", "Leaving", "stop b", "stop w", "stop v", "stop a"
+                "stop b", "start b", "Gone", "stop b", "stop w", "stop v", "stop a"
             ]
         );
     });
@@ -498,7 +501,11 @@ fn a_second_failure_is_told_beside_a_first_and_again_after_a_restart_that_left_i
 
 #[test]
 fn a_group_starts_without_what_may_fail_and_tells_it_once() {
-    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let mut play = Play::with(lenient());
         let script = Script {
@@ -516,13 +523,74 @@ fn a_group_starts_without_what_may_fail_and_tells_it_once() {
         play.script("b", Script::default());
         play.order(2, Goal::Restart(3));
         assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Started));
-        // It comes back by itself and goes again: that is news.
+        // That nobody knows of a fault does not mean that it runs.
         play.script("a", Script::default());
         play.changes.send_replace(());
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        play.script("a", failing("still"));
+        play.changes.send_replace(());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(play.events.try_recv().is_err(), "no news");
+        // Somebody starts it, and it goes again.
+        let script = Script {
+            appeared: true,
+            ..Script::default()
+        };
+        play.script("a", script);
+        play.changes.send_replace(());
+        tokio::time::sleep(Duration::from_secs(1)).await;
         play.script("a", failing("again"));
         play.changes.send_replace(());
         assert_eq!(play.outcome().await, (None, failed("a", "again")));
+        // What comes and goes all the time is not told all the time.
+        for _ in 0..10 {
+            play.script("a", Script::default());
+            play.changes.send_replace(());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            play.script("a", failing("and again"));
+            play.changes.send_replace(());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        while let Ok(event) = play.events.try_recv() {
+            assert!(!matches!(event, HandsEvent::Group { .. }), "{event:?}");
+        }
+    });
+}
+
+#[test]
+fn a_restart_whose_stop_fails_leaves_nothing_else_running() {
+    play(|mut play| async move {
+        play.order(1, Goal::Start);
+        play.outcome().await;
+        play.diary();
+        let script = Script {
+            stop: fails("busy"),
+            ..Script::default()
+        };
+        play.script("b", script);
+        play.order(2, Goal::Restart(3));
+        let (_, outcome) = play.outcome().await;
+        assert!(
+            matches!(outcome, GroupOutcome::StopFailed { .. }),
+            "{outcome:?}"
+        );
+        let diary = play.diary();
+        assert_eq!(diary, ["stop b", "Gone", "stop w", "stop v", "stop a"]);
+    });
+}
+
+#[test]
+fn a_group_that_has_failed_waits_for_nobody_who_is_bound_to_it() {
+    play(|mut play| async move {
+        play.order(1, Goal::Start);
+        play.outcome().await;
+        play.script("b", failing("gone"));
+        play.changes.send_replace(());
+        play.outcome().await;
+        play.diary();
+        play.order(2, Goal::Stop(Urgency::Orderly));
+        play.outcome().await;
+        assert_eq!(play.diary()[..2], ["Gone", "stop b"]);
     });
 }
 

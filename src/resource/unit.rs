@@ -7,6 +7,7 @@
 use crate::dbus::systemd1::{ActiveState, JobResult, UnitState, error_word};
 use crate::resource::bus::{Job, Link, Table};
 use crate::resource::guard::Guard;
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct Units {
     pub(super) changes: watch::Sender<()>,
     pub(super) link: watch::Sender<Option<Link>>,
     table: Mutex<Table>,
+    /// A group cannot do without systemd.
+    needed: bool,
 }
 
 /// The two kinds of job.
@@ -60,6 +63,7 @@ impl Units {
             guard,
             changes,
             link: watch::channel(None).0,
+            needed: !names.is_empty(),
             table: Mutex::new(Table::new(names)),
         }
     }
@@ -69,9 +73,9 @@ impl Units {
         self.table().add(name);
     }
 
-    /// Whether there is any unit at all; without, no connection is needed.
+    /// Whether a group has any unit at all; without, no connection is needed.
     pub fn any(&self) -> bool {
-        self.table().names().next().is_some()
+        self.needed
     }
 
     /// Starts a unit, however long it takes; one that is active is adopted.
@@ -140,6 +144,13 @@ impl Units {
                 Attempt::NoLease | Attempt::Lost => lost = Some(link.epoch),
             }
         }
+    }
+
+    /// One of these units that a start of `name` would start, too; none while nobody knows.
+    pub(super) async fn needs_any(&self, name: &str, wanted: &BTreeSet<String>) -> Option<String> {
+        let link = self.link.borrow().clone()?;
+        let asked = link.needs_any(name, wanted);
+        timeout(QUESTION_TIMEOUT, asked).await.ok().flatten()
     }
 
     /// Whether a unit runs or is on its way, as far as is known.

@@ -6,11 +6,12 @@
 use crate::config::model::{Group, Resource, ResourceKind, Standby};
 use crate::resource::unit::Units;
 use crate::resource::{HandsEvent, ResourceState};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Pause between a start that failed and the next one.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -21,7 +22,19 @@ pub(super) struct Warm {
     group: Arc<Group>,
     units: Arc<Units>,
     events: mpsc::Sender<HandsEvent>,
-    starts: Mutex<BTreeMap<String, VecDeque<Instant>>>,
+    /// Units that must not run before their group does.
+    cold: BTreeSet<String>,
+    starts: Mutex<BTreeMap<String, Starts>>,
+    /// The daemon is about to end.
+    leaving: Arc<AtomicBool>,
+}
+
+/// What was tried with one unit.
+#[derive(Debug, Default)]
+struct Starts {
+    times: VecDeque<Instant>,
+    /// It was told that there will be no more for a while.
+    is_given_up: bool,
 }
 
 /// The unit of a resource that runs on this node even without its group.
@@ -44,8 +57,12 @@ impl Warm {
         group: Arc<Group>,
         units: Arc<Units>,
         events: mpsc::Sender<HandsEvent>,
+        cold: BTreeSet<String>,
+        leaving: Arc<AtomicBool>,
     ) -> Self {
         Self {
+            leaving,
+            cold,
             group,
             units,
             events,
@@ -59,26 +76,46 @@ impl Warm {
         loop {
             changes.mark_unchanged();
             for resource in &self.group.resources {
-                if let Some(name) = unit(&self.group, resource) {
+                if let Some(name) = unit(&self.group, resource)
+                    && !self.leaving.load(Ordering::Acquire)
+                {
                     self.look_after(resource, name).await;
                 }
             }
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            let again = self.next_chance();
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }
         }
     }
 
+    /// When a unit that was given up may be started again.
+    fn next_chance(&self) -> Option<Instant> {
+        let all = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        let chance = |resource: &Resource| {
+            let starts = all.get(&resource.id).filter(|it| it.is_given_up)?;
+            Some(*starts.times.front()? + resource.policy.window)
+        };
+        self.group.resources.iter().filter_map(chance).min()
+    }
+
     async fn look_after(&self, resource: &Resource, name: &str) {
         while let Some(fault) = self.units.fault(name).await {
+            if let Some(cold) = self.units.needs_any(name, &self.cold).await {
+                let text = format!(
+                    "is not kept running in standby: it would start {cold}, which may run with its group only"
+                );
+                return self.give_up(resource, text).await;
+            }
             match self.count(resource) {
                 Allowance::Start => {}
-                Allowance::LastWord => {
+                Allowance::None => {
                     let text = format!("does not stay up in standby, leaving it alone: {fault}");
-                    self.note(resource, text).await;
-                    return self.show(resource, ResourceState::Failed).await;
+                    return self.give_up(resource, text).await;
                 }
-                Allowance::None => return,
             }
             let start = self.units.start_anywhere(name);
             let result = timeout(resource.start_timeout, start).await;
@@ -99,17 +136,25 @@ impl Warm {
         let mut all = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         let starts = all.entry(resource.id.clone()).or_default();
         let now = Instant::now();
-        starts.retain(|start| now < *start + resource.policy.window);
-        match starts.len().checked_sub(limit + 1) {
-            None => {
-                starts.push_back(now);
-                Allowance::Start
-            }
-            Some(0) => {
-                starts.push_back(now);
-                Allowance::LastWord
-            }
-            Some(_) => Allowance::None,
+        (starts.times).retain(|start| now < *start + resource.policy.window);
+        if starts.times.len() > limit {
+            return Allowance::None;
+        }
+        starts.times.push_back(now);
+        starts.is_given_up = false;
+        Allowance::Start
+    }
+
+    /// Tells it once.
+    async fn give_up(&self, resource: &Resource, text: String) {
+        let was_told = {
+            let mut all = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+            let starts = all.entry(resource.id.clone()).or_default();
+            std::mem::replace(&mut starts.is_given_up, true)
+        };
+        if !was_told {
+            self.note(resource, text).await;
+            self.show(resource, ResourceState::Failed).await;
         }
     }
 
@@ -142,7 +187,5 @@ impl Warm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Allowance {
     Start,
-    /// No more starts, which people are to know.
-    LastWord,
     None,
 }

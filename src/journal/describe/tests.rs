@@ -116,7 +116,6 @@ fn all_events() -> Vec<Event> {
         Event::ResourceAppeared {
             group: group.clone(),
             resource: resource.clone(),
-            stopped: true,
         },
         Event::FailuresExpired {
             group: group.clone(),

@@ -90,6 +90,9 @@ fn judge_code(code: i32, detail: &str, cut: &str, probe: &HttpsProbe, limit: Dur
         0 | 18 | 52 => cut.to_owned(),
         7 if has("refused") => "connection refused".to_owned(),
         7 => "no connection: refused, or the host cannot be reached".to_owned(),
+        28 if has("Resolving timed out") || has("name lookup timed out") => {
+            return Finding::Unasked(no_lookup(probe));
+        }
         28 => no_answer(limit),
         1 | 8 if has("HTTP") => "the answer is not HTTP".to_owned(),
         35 if has("wrong version number") || has("unexpected TLS packet") => {
@@ -98,10 +101,7 @@ fn judge_code(code: i32, detail: &str, cut: &str, probe: &HttpsProbe, limit: Dur
         35 => format!("the TLS handshake failed{}", in_brackets(detail)),
         51 | 60 => distrust(detail, probe),
         55 | 56 => format!("the connection broke{}", in_brackets(detail)),
-        6 => {
-            let host = &probe.page.host;
-            return Finding::Unasked(format!("the name of {host} cannot be looked up"));
-        }
+        6 => return Finding::Unasked(no_lookup(probe)),
         77 => return Finding::Unasked(no_certificates(&probe.trust)),
         // What concerns curl itself: how it was built, its arguments, memory, files.
         1..=5 | 23 | 26 | 27 | 41 | 43 | 48 | 53 | 54 | 58 | 59 | 66 | 82 | 83 => {
@@ -112,6 +112,10 @@ fn judge_code(code: i32, detail: &str, cut: &str, probe: &HttpsProbe, limit: Dur
         }
         code => format!("curl ended with exit code {code}{}", in_brackets(detail)),
     })
+}
+
+fn no_lookup(probe: &HttpsProbe) -> String {
+    format!("the name of {} cannot be looked up", probe.page.host)
 }
 
 fn no_answer(limit: Duration) -> String {

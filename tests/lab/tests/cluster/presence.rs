@@ -105,6 +105,62 @@ fn a_daemon_that_dies_leaves_the_target_only_if_it_comes_back() {
     });
 }
 
+#[test]
+fn only_the_cluster_says_where_the_target_is_active() {
+    with_lab(|| {
+        let cluster = with_bound()?;
+        let owner = cluster.owner()?;
+        let other = cluster.other(&owner)?;
+        let refused = other.attempt(&["systemctl", "start", "bound.service"])?;
+        ensure!(!refused.success(), "the group is not there: {refused:?}");
+        owner.systemctl(&["start", "bound.service"])?;
+        ensure_present_only_on(&cluster, &owner)?;
+        owner.systemctl(&["stop", TARGET])?;
+        ensure_present_only_on(&cluster, &owner)?;
+        let journal = owner.journal_text(install::UNIT);
+        ensure!(journal.contains("starting it again"), "{journal}");
+        Ok(())
+    });
+}
+
+/// A service that starts another one of its group, which must not run in standby.
+const NEEDY: &str =
+    "[Unit]\nRequires=cold.service\nAfter=cold.service\n[Service]\nExecStart=/bin/sleep infinity\n";
+const NEEDY_GROUP: &str = r#"
+[[group]]
+name = "warm"
+nodes = ["alpha", "beta"]
+resources = [{ unit = "cold.service" }, { unit = "warm.service", standby = "started" }]
+"#;
+
+#[test]
+fn a_warm_unit_that_would_start_a_cold_one_is_not_kept_in_standby() {
+    with_lab(|| {
+        let mut options = Options::two().address_only();
+        options.extra = NEEDY_GROUP.to_owned();
+        let cluster = Cluster::prepare(options)?;
+        for node in &cluster.nodes {
+            node.write("/etc/systemd/system/warm.service", NEEDY, 0o644)?;
+            node.write("/etc/systemd/system/cold.service", WARM_UNIT, 0o644)?;
+            node.systemctl(&["daemon-reload"])?;
+        }
+        cluster.start_all()?;
+        wait_warm(&cluster, "alpha")?;
+        let beta = cluster.node("beta")?;
+        clock::wait_for("the note", PATIENCE, || {
+            let journal = beta.journal_text(install::UNIT);
+            Ok(journal
+                .contains("it would start cold.service")
+                .then_some(()))
+        })
+        .map_err(|error| cluster.with_journals(error))?;
+        let ran = beta.journal_text("cold.service").contains("Started");
+        ensure!(!ran && !beta.unit_runs(WARM), "neither runs in standby");
+        cluster.node("alpha")?.hactl(&["move", "warm", "beta"])?;
+        wait_warm(&cluster, "beta")
+    });
+}
+
 fn form_warm() -> Result<Cluster> {
     let mut options = Options::two().address_only();
     options.extra = WARM_GROUP.to_owned();
