@@ -11,7 +11,7 @@ mod core_support;
 
 use core_support::{Cluster, DEADTIME, DRIVER, KEEPALIVE, group, node};
 use ha_node::core::event::Event;
-use ha_node::core::{FailurePolicy, Policy, Reaction, Request};
+use ha_node::core::{FailurePolicy, Policy, Reaction, Request, Scope};
 use ha_node::wire::status::Refusal;
 use std::time::Duration;
 
@@ -184,4 +184,105 @@ fn a_move_whose_stop_fails_is_answered_at_once() {
         node: node("a"),
     };
     assert_eq!(cluster.reply(1), Some(&Err(blocked)));
+}
+
+#[test]
+fn alone_a_bar_ends_too() {
+    let mut cluster = Cluster::new(Policy::Majority, &["a"], &[("g", &["a"])]);
+    cluster.set_policy("g", restart(0));
+    cluster.start(&["a"]);
+    cluster.run(4 * DEADTIME);
+    fail(&mut cluster, "a");
+    assert!(cluster.owners("g").is_empty());
+    cluster.run(WINDOW);
+    assert_eq!(cluster.owners("g"), ["a"]);
+}
+
+/// Three nodes may run the group; it has failed on `b` some time ago and runs on `a` again.
+fn with_doubtful_b() -> Cluster {
+    let nodes = ["a", "b", "c"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &nodes)]);
+    cluster.set_policy("g", restart(0));
+    cluster.start(&nodes);
+    cluster.run(4 * DEADTIME);
+    cluster.ask("a", 90, to_b());
+    cluster.run(2 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["b"]);
+    fail(&mut cluster, "b");
+    assert_eq!(cluster.owners("g"), ["a"]);
+    cluster.run(WINDOW);
+    cluster
+}
+
+fn to_b() -> Request {
+    Request::Move {
+        group: group("g"),
+        node: node("b"),
+    }
+}
+
+#[test]
+fn a_node_where_it_failed_comes_after_all_others() {
+    let mut cluster = with_doubtful_b();
+    cluster.kill(&["a"]);
+    cluster.run(4 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["c"]);
+    for scope in [Scope::All, Scope::Local] {
+        let mut cluster = with_doubtful_b();
+        cluster.ask("a", 1, Request::Standby(scope));
+        cluster.run(2 * DEADTIME);
+        assert_eq!(cluster.reply(1), Some(&Ok(())));
+        assert_eq!(cluster.owners("g"), ["c"]);
+    }
+}
+
+#[test]
+fn a_standby_is_refused_where_only_a_doubtful_node_could_take_over() {
+    let mut cluster = with_doubtful_b();
+    cluster.kill(&["c"]);
+    cluster.run(4 * DEADTIME);
+    cluster.ask("a", 1, Request::Standby(Scope::All));
+    cluster.run(2 * DEADTIME);
+    let nowhere = Refusal::NowhereToGo(group("g"));
+    assert_eq!(cluster.reply(1), Some(&Err(nowhere)));
+    assert_eq!(cluster.owners("g"), ["a"]);
+}
+
+#[test]
+fn a_person_may_move_it_to_a_doubtful_node_and_learns_how_that_went() {
+    let mut cluster = with_doubtful_b();
+    cluster.ask("c", 1, to_b());
+    cluster.run(2 * DEADTIME);
+    assert_eq!(cluster.reply(1), Some(&Ok(())));
+    assert_eq!(cluster.owners("g"), ["b"], "it stays where a person put it");
+
+    let mut cluster = with_doubtful_b();
+    cluster.starts_fail.insert((node("b"), group("g")));
+    cluster.ask("c", 1, to_b());
+    cluster.run(2 * DEADTIME);
+    let failed = Refusal::StartFailed {
+        group: group("g"),
+        node: node("b"),
+    };
+    assert_eq!(cluster.reply(1), Some(&Err(failed)));
+    assert_eq!(cluster.owners("g"), ["a"]);
+}
+
+#[test]
+fn what_could_not_start_for_want_of_a_lease_has_not_failed() {
+    let mut cluster = Cluster::new(Policy::Majority, &["a", "b", "c"], &[("g", &["a"])]);
+    cluster.set_policy("g", restart(3));
+    cluster.starts_fail.insert((node("a"), group("g")));
+    cluster.start(&["a", "b", "c"]);
+    let starts = |cluster: &Cluster| {
+        let said = cluster.said.iter();
+        said.filter(|(_, event)| matches!(event, Event::GroupStarting { .. }))
+            .count()
+    };
+    cluster.run_until(5 * DEADTIME, |cluster| starts(cluster) == 1);
+    cluster.freeze("a", 3 * DEADTIME);
+    cluster.starts_fail.clear();
+    cluster.run(5 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"]);
+    assert!(cluster.failures("b", "g").is_empty());
 }

@@ -184,6 +184,11 @@ pub enum Event {
         /// Which.
         resource: String,
     },
+    /// A group has failed here at every trial: only a person lets it run here again.
+    GroupGivenUp {
+        /// Which group.
+        group: GroupName,
+    },
     /// A group that had failed here may run here again, where no other node is left.
     FailuresExpired {
         /// Which group.

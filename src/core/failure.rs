@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How many bars in a row end by themselves; the next one only a person ends.
 pub(crate) const TRIALS_MAX: u32 = 3;
 
+/// After so many windows without a trial a node has all of its trials again.
+const TRIALS_DECAY: u32 = 10;
+
 /// Failures of one resource that are remembered, the newest of them; more than any limit.
 const REMEMBERED_MAX: usize = 128;
 
@@ -54,6 +57,7 @@ enum Trust {
         trials: u32,
     },
     Doubted {
+        since: Instant,
         window: Duration,
         trials: u32,
     },
@@ -102,11 +106,14 @@ impl Failures {
     }
 
     fn bar(&mut self, policy: FailurePolicy, now: Instant) {
-        let trials = match self.trust {
-            Trust::Whole => 0,
-            Trust::Barred { trials, .. } | Trust::Doubted { trials, .. } => trials,
+        let (trials, before) = match self.trust {
+            Trust::Whole => (0, Duration::ZERO),
+            Trust::Barred { trials, window, .. } | Trust::Doubted { trials, window, .. } => {
+                (trials, window)
+            }
         };
-        let window = policy.window;
+        // One resource with a short window must not make others look well.
+        let window = policy.window.max(before);
         self.trust = Trust::Barred {
             until: (trials < TRIALS_MAX).then(|| now + window),
             window,
@@ -122,9 +129,12 @@ impl Failures {
                 window,
                 trials,
             } if until <= now => {
-                self.recent.clear();
-                let trials = trials + 1;
-                self.trust = Trust::Doubted { window, trials };
+                self.trust = Trust::Doubted {
+                    since: until,
+                    window,
+                    trials: trials + 1,
+                };
+                self.prune(now);
                 return true;
             }
             // The reasons for a bar are kept as long as it is there.
@@ -132,20 +142,43 @@ impl Failures {
             Trust::Doubted { window, .. } if started.is_some_and(|t| t + window <= now) => {
                 self.trust = Trust::Whole;
             }
+            Trust::Doubted {
+                since,
+                window,
+                trials,
+            } if trials > 0 && since + TRIALS_DECAY * window <= now => {
+                self.trust = Trust::Doubted {
+                    since,
+                    window,
+                    trials: 0,
+                };
+            }
             Trust::Doubted { .. } | Trust::Whole => {}
         }
+        self.prune(now);
+        false
+    }
+
+    fn prune(&mut self, now: Instant) {
         for recent in self.recent.values_mut() {
             recent.times.retain(|t| now < *t + recent.window);
         }
         self.recent.retain(|_, recent| !recent.times.is_empty());
-        false
     }
 
     /// When [`Self::expire`] has something to do.
     pub(super) fn next_deadline(&self, started: Option<Instant>) -> Option<Instant> {
         let trust = match self.trust {
             Trust::Barred { until, .. } => return until,
-            Trust::Doubted { window, .. } => started.map(|t| t + window),
+            Trust::Doubted {
+                since,
+                window,
+                trials,
+            } => {
+                let decay = (trials > 0).then(|| since + TRIALS_DECAY * window);
+                let proven = started.map(|t| t + window);
+                decay.into_iter().chain(proven).min()
+            }
             Trust::Whole => None,
         };
         let oldest = self.recent.values().filter_map(|recent| {
@@ -153,6 +186,11 @@ impl Failures {
             Some(*first + recent.window)
         });
         trust.into_iter().chain(oldest).min()
+    }
+
+    /// Whether only a person ends the bar.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self.trust, Trust::Barred { until: None, .. })
     }
 
     /// Whether there is nothing to remember.
@@ -255,12 +293,47 @@ mod tests {
         assert!(failures.expire(at(60), None));
         assert_eq!(failures.fitness(), Fitness::Doubtful);
         assert_eq!(failures.count(), 0);
-        assert_eq!(failures.next_deadline(None), None);
+        assert_eq!(failures.next_deadline(None), Some(at(660)));
         assert_eq!(failures.next_deadline(Some(at(100))), Some(at(160)));
         failures.expire(at(159), Some(at(100)));
         assert_eq!(failures.fitness(), Fitness::Doubtful);
         failures.expire(at(160), Some(at(100)));
         assert_eq!(failures.fitness(), Fitness::Fit);
+    }
+
+    #[test]
+    fn failures_of_one_resource_survive_the_bar_of_another() {
+        let mut failures = Failures::default();
+        let short = FailurePolicy {
+            window: WINDOW / 6,
+            ..policy(0)
+        };
+        assert_eq!(failures.on_failure("a", policy(1), at(0)), restart(1, 1));
+        assert_eq!(failures.on_failure("b", short, at(1)), Consequence::Bar);
+        assert!(failures.expire(at(11), None));
+        assert_eq!(
+            failures.on_failure("a", policy(1), at(12)),
+            Consequence::Bar
+        );
+        failures.expire(at(72), None);
+        failures.on_defeat("b", short, at(73));
+        assert_eq!(
+            failures.next_deadline(None),
+            Some(at(133)),
+            "the longer one"
+        );
+    }
+
+    #[test]
+    fn trials_come_back_in_time_and_the_doubt_stays() {
+        let mut failures = Failures::default();
+        failures.on_defeat("a", policy(0), at(0));
+        failures.expire(at(60), None);
+        failures.expire(at(659), None);
+        assert_eq!(failures.next_deadline(None), Some(at(660)));
+        failures.expire(at(660), None);
+        assert_eq!(failures.next_deadline(None), None);
+        assert_eq!(failures.fitness(), Fitness::Doubtful);
     }
 
     #[test]
@@ -272,7 +345,9 @@ mod tests {
             now += 60;
             assert!(failures.expire(at(now), None));
         }
+        assert!(!failures.is_final());
         failures.on_defeat("a", policy(0), at(now));
+        assert!(failures.is_final());
         assert_eq!(failures.next_deadline(None), None);
         assert!(!failures.expire(at(1_000_000), None));
         assert_eq!(failures.fitness(), Fitness::Unfit);

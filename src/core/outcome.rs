@@ -22,8 +22,17 @@ impl Core {
         };
         let activity = group.activity;
         if order.is_some() && !group.awaits(order) {
-            // The order was replaced while its failure was on the way: it failed all the same.
-            if let GroupOutcome::StartFailed { resource, reason } = outcome {
+            // The order was replaced while its failure was on the way: it failed all the same, unless for want of a lease.
+            let in_emergency = matches!(
+                activity,
+                Activity::Stopping {
+                    urgency: Urgency::LeaseLost,
+                    ..
+                }
+            );
+            if let GroupOutcome::StartFailed { resource, reason } = outcome
+                && !in_emergency
+            {
                 self.count_failure(name, resource, reason);
             }
             return;
@@ -44,7 +53,10 @@ impl Core {
                 GroupOutcome::StartFailed { resource, reason },
             ) => {
                 self.set_activity(name, Activity::Stopped);
-                self.count_failure(name, resource, reason);
+                // Without a lease the drivers start nothing.
+                if self.holds_lease() {
+                    self.count_failure(name, resource, reason);
+                }
             }
             (up, GroupOutcome::Failed { resource, reason }) if up.is_up() => {
                 self.on_failed(name, activity, resource, reason);
@@ -118,6 +130,7 @@ impl Core {
                     resource,
                     reason,
                 });
+                self.tell_end_of_trials(name);
                 self.order_stop(name, Urgency::Orderly);
             }
             Consequence::Ignore => self.event(Event::ResourceFailureIgnored {
@@ -161,6 +174,17 @@ impl Core {
             resource,
             reason,
         });
+        self.tell_end_of_trials(name);
+    }
+
+    /// A bar that only a person ends is worth a word of its own.
+    fn tell_end_of_trials(&mut self, name: &GroupName) {
+        let group = self.groups.get(name);
+        if group.is_some_and(|group| group.failures.is_final()) {
+            self.event(Event::GroupGivenUp {
+                group: name.clone(),
+            });
+        }
     }
 
     /// Forgets failures that are past.

@@ -6,7 +6,7 @@ use crate::core::io::Output;
 use crate::core::rules::BrokenRule;
 use crate::core::{Core, Leaving};
 use crate::ids::{GroupName, NodeName, PlanVersion};
-use crate::wire::status::{GroupReport, GroupState, Heard, Phase, Report, Status};
+use crate::wire::status::{Fitness, GroupReport, GroupState, Heard, Phase, Report, Status};
 use std::time::Duration;
 
 /// How often the last words are said, since nobody can ask for them again.
@@ -197,7 +197,8 @@ impl Core {
             .unwrap_or_default();
         let group = group.clone();
         listed.iter().filter(move |node| {
-            self.check_taker(&group, node).is_ok() && **node != self.settings.local
+            let fit = self.fitness_of(&group, node) == Fitness::Fit;
+            fit && self.check_taker(&group, node).is_ok() && **node != self.settings.local
         })
     }
 }

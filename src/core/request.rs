@@ -249,7 +249,7 @@ impl Core {
         Ok(())
     }
 
-    fn fitness_of(&self, group: &GroupName, node: &NodeName) -> Fitness {
+    pub(super) fn fitness_of(&self, group: &GroupName, node: &NodeName) -> Fitness {
         if *node == self.settings.local {
             let local = self.groups.get(group).map(|g| g.failures.fitness());
             return local.unwrap_or_default();

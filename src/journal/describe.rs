@@ -249,6 +249,11 @@ fn draft(event: &Event, context: &Context<'_>) -> Draft {
                 .group(group)
                 .field("HA_RESOURCE", resource)
         }
+        Event::GroupGivenUp { group } => Draft::new(
+            t::GROUP_GIVEN_UP,
+            format!("Group {group}: failed here at every trial, and is not tried here again before `hactl clear {group}`."),
+        )
+        .group(group),
         Event::FailuresExpired { group } => Draft::new(
             t::FAILURES_EXPIRED,
             format!("Group {group}: its failures here are past; it may run here again where no other node can."),

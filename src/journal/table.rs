@@ -57,6 +57,7 @@ table! {
     RESOURCE_RESTARTING = "resource-restarting", "70af835b6a234afe91d6fc30c4797710", Warning;
     RESOURCE_FAILURE_IGNORED = "resource-failure-ignored", "e0af0b67c1ea4b0a8ba06db09ce4f7e6", Error;
     RESOURCE_APPEARED = "resource-appeared", "36e06de11cc24eb389d2ad01915b721a", Warning;
+    GROUP_GIVEN_UP = "group-given-up", "a985c0570c0d4678aa7502230924ce1f", Critical;
     FAILURES_EXPIRED = "failures-expired", "4a0d55f18b7d4c62bde1479c2c3f4cee", Notice;
     RESOURCE_NOTED = "resource-noted", "467559b4a6de4a29bdebac1975f7064c", Warning;
     GROUP_HAS_NO_NODE = "group-has-no-node", "524a2aac152f41599d90e0bb82cfbf70", Critical;

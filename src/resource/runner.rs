@@ -139,6 +139,7 @@ pub async fn run<D: Driver>(
         states,
         told: BTreeMap::new(),
         told_at: BTreeMap::new(),
+        is_clean: false,
     };
     let mut rest = Rest::Unclear;
     loop {
@@ -167,6 +168,8 @@ struct Runner<D> {
     told: BTreeMap<usize, Told>,
     /// When something was told of a resource last.
     told_at: BTreeMap<usize, Instant>,
+    /// Everything was stopped, and no start has begun since: what an earlier daemon has left is not known to be.
+    is_clean: bool,
 }
 
 /// A resource, by its position, and what the driver said of it.
@@ -195,6 +198,7 @@ impl<D: Driver> Runner<D> {
                     let running = rest == Rest::Running;
                     self.told
                         .retain(|position, _| running && is_ignored(&group, *position));
+                    self.is_clean = rest == Rest::Down;
                     self.tell(Some(order.id), outcome).await;
                     return Some(rest);
                 }
@@ -204,11 +208,14 @@ impl<D: Driver> Runner<D> {
 
     async fn execute(&mut self, goal: Goal) -> GroupOutcome {
         match goal {
-            Goal::Start => self.start(0).await,
+            Goal::Start => {
+                let was_clean = std::mem::replace(&mut self.is_clean, false);
+                self.start(0, was_clean).await
+            }
             Goal::Restart(first) => {
                 let order = (first..self.group.resources.len()).rev().collect();
                 let Some(failure) = self.stop(order, Purpose::Restart).await else {
-                    return self.start(first).await;
+                    return self.start(first, true).await;
                 };
                 // It is blocked: nobody else may run the rest, and here it is of no use.
                 self.driver.show_presence(Presence::Gone).await;
@@ -234,8 +241,8 @@ impl<D: Driver> Runner<D> {
         }
     }
 
-    /// Starts what stands from `first` on.
-    async fn start(&mut self, first: usize) -> GroupOutcome {
+    /// Starts what stands from `first` on. `is_clean`: nothing of that runs yet.
+    async fn start(&mut self, first: usize, is_clean: bool) -> GroupOutcome {
         let group = Arc::clone(&self.group);
         for (position, resource) in group.resources.iter().enumerate().skip(first) {
             // An address takes microseconds: a burst of them shall not be slowed down by telling of it.
@@ -252,18 +259,24 @@ impl<D: Driver> Runner<D> {
                     self.told.insert(position, Told::NotStarted);
                     self.tell_failure((position, reason)).await;
                 }
-                Err(reason) => return self.roll_back((position, reason)).await,
+                Err(reason) => return self.roll_back((position, reason), is_clean).await,
             }
         }
         self.driver.show_presence(Presence::Here).await;
         GroupOutcome::Started
     }
 
-    /// Stops what was started, and the resource that failed too: it may have got half way.
-    async fn roll_back(&mut self, (failed, reason): Failure) -> GroupOutcome {
+    /// Stops what was started, and the resource that failed too: it may have got half way. What stands behind it may
+    /// run from before, unless all was clean.
+    async fn roll_back(&mut self, (failed, reason): Failure, is_clean: bool) -> GroupOutcome {
         self.show(failed, ResourceState::Failed).await;
         self.driver.show_presence(Presence::Gone).await;
-        let order = (0..=failed).rev().collect();
+        let end = if is_clean {
+            failed + 1
+        } else {
+            self.group.resources.len()
+        };
+        let order = (0..end).rev().collect();
         match self.stop(order, Purpose::Leave).await {
             None => {
                 self.show(failed, ResourceState::Failed).await;

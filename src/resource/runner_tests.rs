@@ -240,6 +240,9 @@ fn a_failed_start_is_rolled_back_in_reverse_with_the_one_that_failed() {
                 ..Script::default()
             },
         );
+        play.order(0, Goal::Stop(Urgency::Orderly));
+        play.outcome().await;
+        play.diary();
         play.order(1, Goal::Start);
         let expected = GroupOutcome::StartFailed {
             resource: "w".to_owned(),
@@ -399,6 +402,8 @@ fn states_are_shown_as_they_change() {
                 ..Script::default()
             },
         );
+        play.order(0, Goal::Stop(Urgency::Orderly));
+        play.outcome().await;
         play.order(1, Goal::Start);
         let mut shown = Vec::new();
         loop {
@@ -619,5 +624,21 @@ fn what_somebody_starts_in_a_stopped_group_is_told_once_and_not_again_at_once() 
         assert_eq!(play.outcome().await, (Some(2), GroupOutcome::Stopped));
         assert_eq!(play.outcome().await, (None, appeared));
         assert_eq!(first.elapsed().as_secs(), APPEARANCE_PAUSE.as_secs());
+    });
+}
+
+#[test]
+fn what_an_earlier_daemon_has_left_behind_a_start_that_fails_is_stopped_too() {
+    play(|mut play| async move {
+        let script = Script {
+            start: fails("no"),
+            ..Script::default()
+        };
+        play.script("v", script);
+        play.order(1, Goal::Start);
+        play.outcome().await;
+        let diary = play.diary();
+        assert_eq!(diary[..2], ["start a", "start v"]);
+        assert_eq!(diary[2..], ["Gone", "stop b", "stop w", "stop v", "stop a"]);
     });
 }

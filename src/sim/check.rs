@@ -197,6 +197,7 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         Event::GroupFailed { .. }
         | Event::ResourceRestarting { .. }
         | Event::ResourceFailureIgnored { .. }
+        | Event::GroupGivenUp { .. }
         | Event::FailuresExpired { .. } => !steady && !failures,
         Event::ResourceAppeared { .. } => {
             steady || !scenario.faults.contains(&FaultKind::ResourceAppears)

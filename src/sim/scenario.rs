@@ -244,6 +244,11 @@ impl Scenario {
     fn draw_policies(&mut self, random: &mut Random) {
         self.flaps = *random.pick(&[0, 0, 100, 500]).unwrap_or(&0);
         let windows = [self.deadtime, 10 * self.deadtime, Duration::from_secs(600)];
+        // Nothing ever starts: what is tried again and again shows.
+        let hopeless = random.chance(50);
+        if hopeless {
+            self.start_fails = 1000;
+        }
         for group in self.groups.values_mut() {
             let reaction = match random.below(5) {
                 0 => Reaction::Ignore,
@@ -251,7 +256,10 @@ impl Scenario {
                 2 => Reaction::Restart { limit: 1 },
                 _ => Reaction::Restart { limit: 3 },
             };
-            let window = *random.pick(&windows).unwrap_or(&self.deadtime);
+            let window = match hopeless {
+                true => self.deadtime,
+                false => *random.pick(&windows).unwrap_or(&self.deadtime),
+            };
             let policy = FailurePolicy { reaction, window };
             group.policies.insert(String::from("unit"), policy);
         }

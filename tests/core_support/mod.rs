@@ -256,6 +256,17 @@ impl Cluster {
         }
     }
 
+    /// A machine stands still while the others go on.
+    pub fn freeze(&mut self, frozen: &str, milliseconds: u64) {
+        let names: Vec<NodeName> = self.nodes.keys().cloned().collect();
+        for _ in 0..milliseconds {
+            self.now += 1;
+            for name in names.iter().filter(|name| name.as_str() != frozen) {
+                self.step(name);
+            }
+        }
+    }
+
     /// What failures of a group lead to, before any node is started.
     pub fn set_policy(&mut self, name: &str, policy: FailurePolicy) {
         let settings = self.groups.get_mut(&group(name)).unwrap();

@@ -117,6 +117,9 @@ fn all_events() -> Vec<Event> {
             group: group.clone(),
             resource: resource.clone(),
         },
+        Event::GroupGivenUp {
+            group: group.clone(),
+        },
         Event::FailuresExpired {
             group: group.clone(),
         },
