@@ -272,7 +272,7 @@ fn a_person_may_move_it_to_a_doubtful_node_and_learns_how_that_went() {
 fn what_could_not_start_for_want_of_a_lease_has_not_failed() {
     let mut cluster = Cluster::new(Policy::Majority, &["a", "b", "c"], &[("g", &["a"])]);
     cluster.set_policy("g", restart(3));
-    cluster.starts_fail.insert((node("a"), group("g")));
+    cluster.starts_refused.insert((node("a"), group("g")));
     cluster.start(&["a", "b", "c"]);
     let starts = |cluster: &Cluster| {
         let said = cluster.said.iter();
@@ -281,7 +281,7 @@ fn what_could_not_start_for_want_of_a_lease_has_not_failed() {
     };
     cluster.run_until(5 * DEADTIME, |cluster| starts(cluster) == 1);
     cluster.freeze("a", 3 * DEADTIME);
-    cluster.starts_fail.clear();
+    cluster.starts_refused.clear();
     cluster.run(5 * DEADTIME);
     assert_eq!(cluster.owners("g"), ["a"]);
     assert!(cluster.failures("b", "g").is_empty());

@@ -53,6 +53,8 @@ pub enum GroupOutcome {
         /// What the driver said.
         reason: String,
     },
+    /// A driver did not start anything, since there was no lease; what had been started was stopped again.
+    StartRefused,
     /// Nothing of the group runs here any more.
     Stopped,
     /// A resource did not stop: parts of the group may still run.

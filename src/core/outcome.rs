@@ -22,17 +22,8 @@ impl Core {
         };
         let activity = group.activity;
         if order.is_some() && !group.awaits(order) {
-            // The order was replaced while its failure was on the way: it failed all the same, unless for want of a lease.
-            let in_emergency = matches!(
-                activity,
-                Activity::Stopping {
-                    urgency: Urgency::LeaseLost,
-                    ..
-                }
-            );
-            if let GroupOutcome::StartFailed { resource, reason } = outcome
-                && !in_emergency
-            {
+            // The order was replaced while its failure was on the way: it failed all the same.
+            if let GroupOutcome::StartFailed { resource, reason } = outcome {
                 self.count_failure(name, resource, reason);
             }
             return;
@@ -53,10 +44,10 @@ impl Core {
                 GroupOutcome::StartFailed { resource, reason },
             ) => {
                 self.set_activity(name, Activity::Stopped);
-                // Without a lease the drivers start nothing.
-                if self.holds_lease() {
-                    self.count_failure(name, resource, reason);
-                }
+                self.count_failure(name, resource, reason);
+            }
+            (Activity::Starting { .. } | Activity::Adopting { .. }, GroupOutcome::StartRefused) => {
+                self.set_activity(name, Activity::Stopped)
             }
             (up, GroupOutcome::Failed { resource, reason }) if up.is_up() => {
                 self.on_failed(name, activity, resource, reason);
@@ -86,6 +77,7 @@ impl Core {
                 _,
                 GroupOutcome::Started
                 | GroupOutcome::StartFailed { .. }
+                | GroupOutcome::StartRefused
                 | GroupOutcome::Stopped
                 | GroupOutcome::StopFailed { .. }
                 | GroupOutcome::Failed { .. }

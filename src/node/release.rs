@@ -322,6 +322,7 @@ pub(super) async fn stop_groups(groups: &[Group], respawns: bool) -> anyhow::Res
             }
             GroupOutcome::Started
             | GroupOutcome::StartFailed { .. }
+            | GroupOutcome::StartRefused
             | GroupOutcome::Failed { .. }
             | GroupOutcome::Appeared { .. } => {}
         }

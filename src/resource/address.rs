@@ -10,7 +10,7 @@ use crate::config::vip::{AddressSet, OnConflict};
 use crate::ids::GroupName;
 use crate::resource::HandsEvent;
 use crate::resource::frame::show_mac;
-use crate::resource::guard::Guard;
+use crate::resource::guard::{Guard, NO_LEASE};
 use crate::resource::held::{Key, State};
 use crate::resource::netlink::{Notice, Watch, interface_index};
 use crate::resource::probe::{self, foreign_owner};
@@ -207,7 +207,7 @@ async fn refuse_foreign(set: &AddressSet, index: u32) -> Result<(), String> {
 }
 
 fn no_lease() -> String {
-    "this node may not run groups now: its lease has run out".to_owned()
+    NO_LEASE.to_owned()
 }
 
 #[cfg(test)]

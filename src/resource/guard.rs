@@ -6,6 +6,14 @@ use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What a driver says that did not ask for anything, since the guard did not hold.
+pub const NO_LEASE: &str = "this node may not run groups now: its lease has run out";
+
+/// Whether a driver's words say that it did not ask for anything, whatever stands around them.
+pub fn is_refusal(reason: &str) -> bool {
+    reason.contains(NO_LEASE)
+}
+
 /// The core's last word on the lease, shared with the drivers. A clone looks at the same word.
 ///
 /// A new guard does not hold: nothing is acquired before the core has spoken.

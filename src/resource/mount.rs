@@ -5,6 +5,7 @@
 
 use crate::dbus::systemd1::{Property, error_word};
 use crate::resource::bus::{Job, Link};
+use crate::resource::guard::NO_LEASE;
 use crate::resource::unit::{Units, explain_refusal};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,7 @@ impl Units {
     async fn attempt_mount(self: Arc<Self>, link: Link, mount: Mount) -> Attempt {
         let job = Job::expect(&self);
         if !self.guard.holds() {
-            let reason = "this node may not run groups now: its lease has run out";
+            let reason = NO_LEASE;
             return Attempt::Ended(Err(reason.to_owned()));
         }
         let name = &mount.unit;

@@ -8,6 +8,7 @@
 use crate::config::model::{Group, Resource, ResourceKind};
 use crate::core::io::{GroupOutcome, Urgency};
 use crate::ids::RequestId;
+use crate::resource::guard::is_refusal;
 use crate::resource::{HandsEvent, ResourceState, warm};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -187,7 +188,9 @@ impl<D: Driver> Runner<D> {
                 outcome = self.execute(order.goal) => {
                     let rest = match outcome {
                         GroupOutcome::Started => Rest::Running,
-                        GroupOutcome::Stopped | GroupOutcome::StartFailed { .. } => Rest::Down,
+                        GroupOutcome::Stopped
+                        | GroupOutcome::StartFailed { .. }
+                        | GroupOutcome::StartRefused => Rest::Down,
                         GroupOutcome::StopFailed { .. }
                         | GroupOutcome::Failed { .. }
                         | GroupOutcome::Appeared { .. } => Rest::Unclear,
@@ -255,7 +258,7 @@ impl<D: Driver> Runner<D> {
             };
             match result {
                 Ok(()) => self.show(position, ResourceState::Started).await,
-                Err(reason) if is_ignored(&group, position) => {
+                Err(reason) if is_ignored(&group, position) && !is_refusal(&reason) => {
                     self.told.insert(position, Told::NotStarted);
                     self.tell_failure((position, reason)).await;
                 }
@@ -279,6 +282,9 @@ impl<D: Driver> Runner<D> {
         let order = (0..end).rev().collect();
         match self.stop(order, Purpose::Leave).await {
             None => {
+                if is_refusal(&reason) {
+                    return GroupOutcome::StartRefused;
+                }
                 self.show(failed, ResourceState::Failed).await;
                 GroupOutcome::StartFailed {
                     resource: self.name(failed),

@@ -642,3 +642,16 @@ fn what_an_earlier_daemon_has_left_behind_a_start_that_fails_is_stopped_too() {
         assert_eq!(diary[2..], ["Gone", "stop b", "stop w", "stop v", "stop a"]);
     });
 }
+
+#[test]
+fn a_start_without_a_lease_is_refused_and_not_failed() {
+    play(|mut play| async move {
+        let script = Script {
+            start: fails(crate::resource::guard::NO_LEASE),
+            ..Script::default()
+        };
+        play.script("w", script);
+        play.order(1, Goal::Start);
+        assert_eq!(play.outcome().await, (Some(1), GroupOutcome::StartRefused));
+    });
+}

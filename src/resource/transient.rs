@@ -9,6 +9,7 @@
 
 use crate::dbus::systemd1::{JobResult, Property, error_word};
 use crate::resource::bus::{Job, Link};
+use crate::resource::guard::NO_LEASE;
 use crate::resource::unit::{Units, explain_refusal};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -237,7 +238,7 @@ impl Units {
     ) -> Attempt {
         let job = Job::expect(&self);
         if life == Life::Long && !self.guard.holds() {
-            let reason = "this node may not run groups now: its lease has run out";
+            let reason = NO_LEASE;
             return Attempt::Ended(Exit::NotStarted(reason.to_owned()));
         }
         let manager = &link.manager;

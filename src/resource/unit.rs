@@ -6,7 +6,7 @@
 
 use crate::dbus::systemd1::{ActiveState, JobResult, UnitState, error_word};
 use crate::resource::bus::{Job, Link, Table};
-use crate::resource::guard::Guard;
+use crate::resource::guard::{Guard, NO_LEASE};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,9 +115,7 @@ impl Units {
                 // To ask for the same job again is harmless.
                 Attempt::NoAnswer => sleep(ASK_AGAIN).await,
                 Attempt::NoLease => {
-                    return Err(
-                        "this node may not run groups now: its lease has run out".to_owned()
-                    );
+                    return Err(NO_LEASE.to_owned());
                 }
                 Attempt::Lost => lost = Some(link.epoch),
             }

@@ -3,7 +3,7 @@
 //! [`Sim::step`] takes one happening from the queue, lets the machine concerned act, and looks whether the
 //! invariants hold. Each output of a core is carried out at once and in order, as the daemon does it.
 
-use crate::core::{Input, Request};
+use crate::core::{GroupOutcome, Input, Request};
 use crate::ids::{GroupName, LinkId, RequestId};
 use crate::sim::check::{self, Failure};
 use crate::sim::clock::{Clock, Nanos, Queue, nanos};
@@ -285,7 +285,16 @@ impl<M: Mind> Sim<M> {
             self.note_node(node, format_args!("hands {group}: {before:?} -> {after:?}"));
             self.watch_hands(group)?;
         }
-        for (order, outcome) in answers {
+        let has_lease = self
+            .nodes
+            .get(node)
+            .is_some_and(|it| it.lease_holds(self.now));
+        for (order, mut outcome) in answers {
+            // Without a lease some drivers do not even try.
+            let failed = matches!(outcome, GroupOutcome::StartFailed { .. });
+            if failed && !has_lease && self.random.chance(500) {
+                outcome = GroupOutcome::StartRefused;
+            }
             self.note_start(node, group, &outcome);
             self.turn(
                 node,

@@ -124,18 +124,14 @@ impl<M: Mind> Sim<M> {
     /// What a start has led to; one that went well may not last.
     pub(super) fn note_start(&mut self, node: usize, group: &GroupName, outcome: &GroupOutcome) {
         let now = self.now;
-        // Without one the drivers start nothing, which says nothing about the group.
-        let has_lease = self.nodes.get(node).is_some_and(|it| it.lease_holds(now));
         let daemon = self.nodes.get_mut(node).and_then(|it| it.daemon.as_mut());
         let Some(daemon) = daemon else {
             return;
         };
         match outcome {
             GroupOutcome::Started => daemon.attempts.note_success(group),
-            GroupOutcome::StartFailed { .. } if has_lease => {
-                daemon.attempts.note_defeat(group, now);
-            }
-            GroupOutcome::StartFailed { .. }
+            GroupOutcome::StartFailed { .. } => daemon.attempts.note_defeat(group, now),
+            GroupOutcome::StartRefused
             | GroupOutcome::Stopped
             | GroupOutcome::StopFailed { .. }
             | GroupOutcome::Failed { .. }

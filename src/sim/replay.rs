@@ -6,6 +6,7 @@ use crate::sim::Mind;
 use crate::sim::check::{self, Failure};
 use crate::sim::cluster::{Sim, link_id};
 use crate::sim::happening::Happening;
+use crate::sim::settle::Watch;
 use crate::sim::transport;
 
 impl<M: Mind> Sim<M> {
@@ -16,7 +17,9 @@ impl<M: Mind> Sim<M> {
         }
         let choice = self.random.below(4);
         if choice == 0 {
-            if let Some(old) = self.network.recorded() {
+            // One that was held back is news, which people are told of: it must not come once nothing may happen.
+            let may_be_news = matches!(self.watch, Watch::Faults | Watch::Settling);
+            if may_be_news && let Some(old) = self.network.recorded() {
                 let happening = Happening::Arrive {
                     node,
                     link: old.link,

@@ -54,6 +54,8 @@ pub struct Cluster {
     cuts: BTreeSet<(NodeName, NodeName)>,
     /// Where starts fail.
     pub starts_fail: BTreeSet<(NodeName, GroupName)>,
+    /// Where starts are refused for want of a lease.
+    pub starts_refused: BTreeSet<(NodeName, GroupName)>,
     /// Where stops fail; what should have been stopped still runs.
     pub stops_fail: BTreeSet<(NodeName, GroupName)>,
     /// Whether two owners are what the test is about.
@@ -90,6 +92,7 @@ impl Cluster {
             groups: groups.collect(),
             cuts: BTreeSet::new(),
             starts_fail: BTreeSet::new(),
+            starts_refused: BTreeSet::new(),
             stops_fail: BTreeSet::new(),
             two_owners_allowed: false,
             replies: BTreeMap::new(),
@@ -234,7 +237,9 @@ impl Cluster {
         for (_, group, order, outcome) in answers {
             if matches!(
                 outcome,
-                GroupOutcome::Stopped | GroupOutcome::StartFailed { .. }
+                GroupOutcome::Stopped
+                    | GroupOutcome::StartFailed { .. }
+                    | GroupOutcome::StartRefused
             ) {
                 self.nodes.get_mut(name).unwrap().running.remove(&group);
             }
@@ -311,6 +316,9 @@ impl Cluster {
                 node.driver.retain(|answer| answer.1 != group);
                 let outcome = match failure(starts_fail, &group) {
                     Some((resource, reason)) => GroupOutcome::StartFailed { resource, reason },
+                    None if self.starts_refused.contains(&(name.clone(), group.clone())) => {
+                        GroupOutcome::StartRefused
+                    }
                     None => GroupOutcome::Started,
                 };
                 node.driver.push((done, group, order, outcome));

@@ -84,7 +84,18 @@ impl Stage {
         self.orders += 1;
         self.hands
             .stop_group(&self.group, RequestId(self.orders), Urgency::Orderly);
-        self.outcome().await
+        self.answer().await
+    }
+
+    /// The outcome of the newest order; what happened by itself before is passed over.
+    async fn answer(&mut self) -> GroupOutcome {
+        loop {
+            if let HandsEvent::Group { order, outcome, .. } = self.event().await
+                && order == Some(RequestId(self.orders))
+            {
+                return outcome;
+            }
+        }
     }
 
     pub(crate) async fn event(&mut self) -> HandsEvent {
