@@ -66,11 +66,7 @@ impl Core {
                 Activity::Starting { .. } | Activity::Adopting { .. } | Activity::Stopping { .. },
                 GroupOutcome::StopFailed { resource, reason },
             ) => {
-                // While starting, it is the undoing of a start that failed.
-                if !matches!(activity, Activity::Stopping { .. }) {
-                    self.count_failure(name, resource.clone(), reason.clone());
-                }
-                self.on_blocked(name, resource, reason);
+                self.on_blocked(name, activity, resource, reason);
             }
             // What a driver says beside these has been overtaken by a later order.
             (
@@ -147,7 +143,17 @@ impl Core {
         settings.map_or_else(FailurePolicy::default, |g| g.policy(resource))
     }
 
-    fn on_blocked(&mut self, name: &GroupName, resource: String, reason: String) {
+    fn on_blocked(
+        &mut self,
+        name: &GroupName,
+        activity: Activity,
+        resource: String,
+        reason: String,
+    ) {
+        // While starting, it is the undoing of a start that failed.
+        if !matches!(activity, Activity::Stopping { .. }) {
+            self.count_failure(name, resource.clone(), reason.clone());
+        }
         self.set_activity(name, Activity::Blocked);
         self.event(Event::GroupBlocked {
             group: name.clone(),

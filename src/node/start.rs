@@ -204,10 +204,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     let _kept = link_sender.clone();
     let links = Links::start(&config.links, link_sender);
     let deadtime = config.settings.deadtime;
-    let inheritance = Inheritance {
-        failures: tenure::failures(Path::new(tenure::DIRECTORY)),
-        ..take_over_what_is_left(&config).await
-    };
+    let inheritance = inherit(&config).await;
     let core = Core::heir(
         config.settings.clone(),
         persistent.clone(),
@@ -289,6 +286,14 @@ async fn take_lock(options: &Options) -> anyhow::Result<Lock> {
                 return Ok(lock);
             }
         }
+    }
+}
+
+/// What an earlier daemon of this boot has left, and what it knew.
+async fn inherit(config: &Config) -> Inheritance {
+    Inheritance {
+        failures: tenure::failures(Path::new(tenure::DIRECTORY)),
+        ..take_over_what_is_left(config).await
     }
 }
 
