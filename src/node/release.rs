@@ -214,10 +214,14 @@ async fn stays_silent(options: &Options) -> bool {
     let Lease::Until(end) = left.until() else {
         return false;
     };
-    let margin = reserve(&left) / 2;
-    while process::boottime_now() + margin < end {
+    // A heartbeat that renews nothing, since nobody answers, is a sign of life, too.
+    let reserve = reserve(&left);
+    let begin = process::boottime_now();
+    while process::boottime_now() + reserve / 2 < end
+        || process::boottime_now() < begin + reserve / 2
+    {
         tokio::time::sleep(SILENCE_PAUSE).await;
-        let renewed = load().is_none_or(|left| left.until() != Lease::Until(end));
+        let renewed = load().is_none_or(|now| now.tenure != left.tenure);
         // One that dies meanwhile is the business of the stop command that follows.
         if renewed || Lock::take(&options.state).is_ok() {
             return false;

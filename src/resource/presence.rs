@@ -146,6 +146,9 @@ impl Herald {
             );
             *lock(&self.restored) = Some(Instant::now());
         }
+        if let Some(before) = lock(&self.task).take() {
+            before.abort();
+        }
         self.is_here.store(false, Ordering::Release);
         if let Err(error) = set_mark(&self.mark, presence == Presence::Here) {
             tracing::warn!("cannot set the mark {}: {error}", self.mark.display());
@@ -153,9 +156,6 @@ impl Herald {
         let waits = presence == Presence::Leaving && self.is_up_for_certain().await;
         let (units, target) = (Arc::clone(&self.units), self.target.clone());
         let is_here = Arc::clone(&self.is_here);
-        if let Some(before) = lock(&self.task).take() {
-            before.abort();
-        }
         let task = tokio::spawn(async move {
             let result = match presence {
                 Presence::Here => units.start_anywhere(&target).await,

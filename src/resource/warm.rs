@@ -37,6 +37,25 @@ struct Starts {
     is_given_up: bool,
 }
 
+impl Starts {
+    /// Counts a start, if there may be one. The first one in a window is no repair.
+    fn take(&mut self, limit: usize, window: Duration, now: Instant) -> bool {
+        self.times.retain(|start| now < *start + window);
+        if self.times.len() > limit {
+            return false;
+        }
+        self.times.push_back(now);
+        self.is_given_up = false;
+        true
+    }
+
+    /// When a unit that was given up may be started again; never in the past, which would be waited for in vain.
+    fn next_chance(&self, window: Duration, now: Instant) -> Option<Instant> {
+        let oldest = self.times.front().filter(|_| self.is_given_up)?;
+        Some(*oldest + window).filter(|at| *at > now)
+    }
+}
+
 /// The unit of a resource that runs on this node even without its group.
 pub(super) fn unit<'a>(group: &Group, resource: &'a Resource) -> Option<&'a str> {
     match &resource.kind {
@@ -95,9 +114,10 @@ impl Warm {
     /// When a unit that was given up may be started again.
     fn next_chance(&self) -> Option<Instant> {
         let all = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
         let chance = |resource: &Resource| {
-            let starts = all.get(&resource.id).filter(|it| it.is_given_up)?;
-            Some(*starts.times.front()? + resource.policy.window)
+            let starts = all.get(&resource.id)?;
+            starts.next_chance(resource.policy.window, now)
         };
         self.group.resources.iter().filter_map(chance).min()
     }
@@ -110,12 +130,9 @@ impl Warm {
                 );
                 return self.give_up(resource, text).await;
             }
-            match self.count(resource) {
-                Allowance::Start => {}
-                Allowance::None => {
-                    let text = format!("does not stay up in standby, leaving it alone: {fault}");
-                    return self.give_up(resource, text).await;
-                }
+            if !self.take_start(resource) {
+                let text = format!("does not stay up in standby, leaving it alone: {fault}");
+                return self.give_up(resource, text).await;
             }
             let start = self.units.start_anywhere(name);
             let result = timeout(resource.start_timeout, start).await;
@@ -130,19 +147,11 @@ impl Warm {
         }
     }
 
-    /// Counts a start. The first one in a window is no repair.
-    fn count(&self, resource: &Resource) -> Allowance {
+    fn take_start(&self, resource: &Resource) -> bool {
         let limit = resource.policy.restarts() as usize;
         let mut all = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         let starts = all.entry(resource.id.clone()).or_default();
-        let now = Instant::now();
-        (starts.times).retain(|start| now < *start + resource.policy.window);
-        if starts.times.len() > limit {
-            return Allowance::None;
-        }
-        starts.times.push_back(now);
-        starts.is_given_up = false;
-        Allowance::Start
+        starts.take(limit, resource.policy.window, Instant::now())
     }
 
     /// Tells it once.
@@ -183,9 +192,24 @@ impl Warm {
     }
 }
 
-/// What may be done about a unit that does not run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Allowance {
-    Start,
-    None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_unit_that_was_given_up_has_a_chance_once_the_window_is_over_and_is_not_waited_for_after() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut starts = Starts::default();
+        assert!(starts.take(1, WINDOW, at(0)) && starts.take(1, WINDOW, at(10)));
+        assert!(!starts.take(1, WINDOW, at(20)));
+        starts.is_given_up = true;
+        assert_eq!(starts.next_chance(WINDOW, at(20)), Some(at(60)));
+        assert_eq!(starts.next_chance(WINDOW, at(60)), None);
+        assert_eq!(starts.next_chance(WINDOW, at(1000)), None);
+        assert!(starts.take(1, WINDOW, at(60)));
+        assert_eq!(starts.next_chance(WINDOW, at(61)), None, "not given up");
+    }
 }
