@@ -16,7 +16,10 @@ use ha_node::wire::status::Refusal;
 use std::time::Duration;
 
 /// How long a failure counts here, in milliseconds.
-const WINDOW: u64 = 20 * DEADTIME;
+const WINDOW: u64 = 64 * DEADTIME;
+
+/// After the first failed start, a node may be tried again after this.
+const PAUSE: u64 = WINDOW / 64;
 
 fn restart(limit: u32) -> FailurePolicy {
     FailurePolicy {
@@ -43,12 +46,12 @@ fn fail(cluster: &mut Cluster, owner: &str) {
 
 fn expired(cluster: &Cluster) -> usize {
     let said = cluster.said.iter();
-    said.filter(|(_, event)| matches!(event, Event::FailuresExpired { .. }))
+    said.filter(|(_, _, event)| matches!(event, Event::FailuresExpired { .. }))
         .count()
 }
 
 #[test]
-fn it_is_restarted_up_to_the_limit_then_moves_then_stays_down() {
+fn it_is_restarted_up_to_the_limit_then_moves_and_is_soon_tried_again_where_nobody_else_is_left() {
     let mut cluster = started(restart(2));
     for count in 1..=2 {
         fail(&mut cluster, "a");
@@ -61,11 +64,15 @@ fn it_is_restarted_up_to_the_limit_then_moves_then_stays_down() {
     for _ in 0..3 {
         fail(&mut cluster, "b");
     }
+    assert_eq!(cluster.owners("g"), ["a"], "its pause is over");
+    fail(&mut cluster, "a");
     assert!(cluster.owners("g").is_empty(), "it failed everywhere");
-    cluster.run(WINDOW / 2);
-    assert!(cluster.owners("g").is_empty(), "nobody tries it again yet");
+    cluster.run(PAUSE);
+    assert_eq!(cluster.owners("g"), ["b"], "its pause is over");
+    fail(&mut cluster, "b");
+    assert!(cluster.owners("g").is_empty(), "the second pause is longer");
     cluster.ask("c", 1, Request::Clear(group("g")));
-    cluster.run(2 * DEADTIME);
+    cluster.run(DEADTIME / 2);
     assert_eq!(cluster.owners("g"), ["a"]);
     assert!(cluster.failures("c", "g").is_empty());
 }
@@ -122,7 +129,7 @@ fn a_node_where_it_failed_is_the_last_resort_once_that_is_past() {
 }
 
 #[test]
-fn what_starts_nowhere_is_tried_a_few_times_a_window_apart_and_no_more() {
+fn what_starts_nowhere_is_tried_a_few_times_with_growing_pauses_and_no_more() {
     let mut cluster = started(restart(0));
     for owner in ["a", "b"] {
         cluster.starts_fail.insert((node(owner), group("g")));
@@ -133,10 +140,12 @@ fn what_starts_nowhere_is_tried_a_few_times_a_window_apart_and_no_more() {
     cluster.run(10 * WINDOW);
     let starts = |owner: &str| {
         let said = cluster.said.iter();
-        said.filter(|(node, event)| node == owner && matches!(event, Event::GroupStarting { .. }))
-            .count()
+        said.filter(|(_, node, event)| {
+            node == owner && matches!(event, Event::GroupStarting { .. })
+        })
+        .count()
     };
-    assert_eq!((starts("a"), starts("b")), (3, 3));
+    assert_eq!((starts("a"), starts("b")), (7, 7));
     cluster.starts_fail.clear();
     cluster.ask("b", 1, Request::Clear(group("g")));
     cluster.run(2 * DEADTIME);
@@ -150,7 +159,7 @@ fn what_somebody_starts_on_another_node_is_stopped_there() {
     cluster.appear("b", "g");
     cluster.run(DEADTIME);
     let stops = (cluster.said.iter())
-        .filter(|(node, event)| node == "b" && matches!(event, Event::GroupStopped { .. }));
+        .filter(|(_, node, event)| node == "b" && matches!(event, Event::GroupStopped { .. }));
     assert_eq!(stops.count(), 1);
     assert_eq!(cluster.owners("g"), ["a"]);
     assert!(cluster.failures("c", "g").is_empty());
@@ -194,8 +203,42 @@ fn alone_a_bar_ends_too() {
     cluster.run(4 * DEADTIME);
     fail(&mut cluster, "a");
     assert!(cluster.owners("g").is_empty());
-    cluster.run(WINDOW);
+    cluster.run(PAUSE);
     assert_eq!(cluster.owners("g"), ["a"]);
+}
+
+#[test]
+fn a_bar_ends_with_its_cause() {
+    let mut cluster = started(restart(0));
+    fail(&mut cluster, "a");
+    assert_eq!(cluster.owners("g"), ["b"]);
+    cluster.kill(&["b"]);
+    cluster.run(100);
+    cluster.recover("a", "g");
+    cluster.run(DEADTIME + 2 * KEEPALIVE + DRIVER);
+    assert_eq!(cluster.owners("g"), ["a"], "as soon as b is dead");
+}
+
+#[test]
+fn without_a_usable_link_of_its_own_a_node_starts_nothing() {
+    for policy in [Policy::Ignore, Policy::Majority] {
+        let nodes = ["a", "b", "c"];
+        let mut cluster = Cluster::new(policy, &nodes, &[("g", &["a", "b"])]);
+        cluster.part("b", &["a", "c"]);
+        cluster.start(&nodes);
+        cluster.links("b", false);
+        cluster.run(20 * DEADTIME);
+        assert_eq!(cluster.owners("g"), ["a"]);
+        cluster.links("b", true);
+        cluster.join("b", &["a", "c"]);
+        cluster.run(4 * DEADTIME);
+        assert_eq!(cluster.owners("g"), ["a"]);
+        cluster.links("a", false);
+        cluster.part("a", &["b", "c"]);
+        cluster.two_owners_allowed = policy == Policy::Ignore;
+        cluster.run(4 * DEADTIME);
+        assert!(cluster.owners("g").contains(&"b"), "the others go on");
+    }
 }
 
 /// Three nodes may run the group; it has failed on `b` some time ago and runs on `a` again.
@@ -276,7 +319,7 @@ fn what_could_not_start_for_want_of_a_lease_has_not_failed() {
     cluster.start(&["a", "b", "c"]);
     let starts = |cluster: &Cluster| {
         let said = cluster.said.iter();
-        said.filter(|(_, event)| matches!(event, Event::GroupStarting { .. }))
+        said.filter(|(_, _, event)| matches!(event, Event::GroupStarting { .. }))
             .count()
     };
     cluster.run_until(5 * DEADTIME, |cluster| starts(cluster) == 1);

@@ -68,7 +68,8 @@ impl Reckless {
             | Input::Tick
             | Input::Message { .. }
             | Input::Shutdown
-            | Input::Restart => Vec::new(),
+            | Input::Restart
+            | Input::Links { .. } => Vec::new(),
             Input::Request { id, .. } => vec![Output::Reply { id, result: Ok(()) }],
         }
     }
@@ -209,7 +210,8 @@ impl Mind for Chatty {
             | Input::Group { .. }
             | Input::Request { .. }
             | Input::Shutdown
-            | Input::Restart => None,
+            | Input::Restart
+            | Input::Links { .. } => None,
         };
         self.0
             .handle(now, input)

@@ -111,7 +111,13 @@ impl Core {
             }
         };
         let willing = !self.standby && self.leaving.is_none();
-        promised && willing && self.voting() && self.leader_counts() && self.holds_lease()
+        let cut_off = !self.hears() && !self.settings.standalone();
+        promised
+            && willing
+            && !cut_off
+            && self.voting()
+            && self.leader_counts()
+            && self.holds_lease()
     }
 
     /// Gives up everything at once: the lease is over. A failed stop is tried once more, since the others cannot know.

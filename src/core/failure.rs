@@ -1,9 +1,9 @@
 //! Failures of one group on this node: what each leads to, and when it is forgotten.
 //!
 //! A failure is answered by a restart here as long as fewer than the resource's limit lie within its window, then by a
-//! bar: the node may not run the group. What does not start bars at once. A bar ends with the window, but leaves a doubt:
-//! such a node is asked only where no other is left, and so often only ([`TRIALS_MAX`]), until it has run the group for
-//! a whole window or a person has cleared it.
+//! bar: the node may not run the group. What does not start bars at once. A bar ends when its cause is seen to be over,
+//! else after a pause that grows from trial to trial, and leaves a doubt: such a node is asked only where no other is
+//! left, and so often only ([`TRIALS_MAX`]), until it has run the group for a whole window or a person has cleared it.
 
 use crate::core::settings::{FailurePolicy, Reaction};
 use crate::core::time::Instant;
@@ -12,8 +12,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// How many bars in a row end by themselves; the next one only a person ends.
-pub(crate) const TRIALS_MAX: u32 = 3;
+/// How many bars in a row end by themselves; the next one only a person ends, or the end of its cause.
+pub(crate) const TRIALS_MAX: u32 = DOUBLINGS + 1;
+
+/// How often the pause before a trial doubles: from a 64th of the window to all of it.
+const DOUBLINGS: u32 = 6;
 
 /// After so many windows without a trial a node has all of its trials again.
 const TRIALS_DECAY: u32 = 10;
@@ -46,7 +49,7 @@ struct Recent {
     times: VecDeque<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 enum Trust {
     #[default]
     Whole,
@@ -55,12 +58,41 @@ enum Trust {
         until: Option<Instant>,
         window: Duration,
         trials: u32,
+        /// The resource that failed last.
+        #[serde(default)]
+        cause: String,
     },
     Doubted {
         since: Instant,
         window: Duration,
         trials: u32,
     },
+}
+
+/// How far the group has come on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stint {
+    /// It does not run here.
+    None,
+    /// It is being started: how a trial ends is not known yet.
+    Beginning,
+    /// It has run since then.
+    Since(Instant),
+}
+
+impl Stint {
+    /// When it will have run for a whole window.
+    fn proves(self, window: Duration) -> Option<Instant> {
+        match self {
+            Self::None | Self::Beginning => None,
+            Self::Since(start) => Some(start + window),
+        }
+    }
+}
+
+/// How long a bar lasts: a small part of the window at first, twice as long after each trial, at last the whole window.
+pub(crate) fn pause(window: Duration, trials: u32) -> Duration {
+    window / 2_u32.saturating_pow(DOUBLINGS.saturating_sub(trials))
 }
 
 impl Failures {
@@ -78,7 +110,7 @@ impl Failures {
                 Consequence::Restart { attempt, limit }
             }
             Reaction::Restart { .. } => {
-                self.bar(policy, now);
+                self.bar(resource, policy, now);
                 Consequence::Bar
             }
         }
@@ -87,7 +119,7 @@ impl Failures {
     /// A resource did not start, or did not stop while a start was undone: to try it again here would be in vain.
     pub(super) fn on_defeat(&mut self, resource: &str, policy: FailurePolicy, now: Instant) {
         self.note(resource, policy, now);
-        self.bar(policy, now);
+        self.bar(resource, policy, now);
     }
 
     /// Counts one failure; answers how many of the resource lie within its window.
@@ -105,29 +137,31 @@ impl Failures {
         u32::try_from(within.count()).unwrap_or(u32::MAX)
     }
 
-    fn bar(&mut self, policy: FailurePolicy, now: Instant) {
-        let (trials, before) = match self.trust {
+    fn bar(&mut self, resource: &str, policy: FailurePolicy, now: Instant) {
+        let (trials, before) = match &self.trust {
             Trust::Whole => (0, Duration::ZERO),
             Trust::Barred { trials, window, .. } | Trust::Doubted { trials, window, .. } => {
-                (trials, window)
+                (*trials, *window)
             }
         };
         // One resource with a short window must not make others look well.
         let window = policy.window.max(before);
         self.trust = Trust::Barred {
-            until: (trials < TRIALS_MAX).then(|| now + window),
+            until: (trials < TRIALS_MAX).then(|| now + pause(window, trials)),
             window,
             trials,
+            cause: resource.to_owned(),
         };
     }
 
-    /// Forgets what is past; `started`: since when the group runs here, if it does. Answers whether a bar has ended.
-    pub(super) fn expire(&mut self, now: Instant, started: Option<Instant>) -> bool {
+    /// Forgets what is past. Answers whether a bar has ended.
+    pub(super) fn expire(&mut self, now: Instant, stint: Stint) -> bool {
         match self.trust {
             Trust::Barred {
                 until: Some(until),
                 window,
                 trials,
+                ..
             } if until <= now => {
                 self.trust = Trust::Doubted {
                     since: until,
@@ -139,14 +173,17 @@ impl Failures {
             }
             // The reasons for a bar are kept as long as it is there.
             Trust::Barred { .. } => return false,
-            Trust::Doubted { window, .. } if started.is_some_and(|t| t + window <= now) => {
+            Trust::Doubted { window, .. } if stint.proves(window).is_some_and(|t| t <= now) => {
                 self.trust = Trust::Whole;
             }
             Trust::Doubted {
                 since,
                 window,
                 trials,
-            } if trials > 0 && since + TRIALS_DECAY * window <= now => {
+            } if trials > 0
+                && stint != Stint::Beginning
+                && since + TRIALS_DECAY * window <= now =>
+            {
                 self.trust = Trust::Doubted {
                     since,
                     window,
@@ -159,6 +196,27 @@ impl Failures {
         false
     }
 
+    /// What kept a resource from running is over. Answers whether a bar has ended by that.
+    pub(super) fn on_recovery(&mut self, resource: &str, now: Instant) -> bool {
+        match &self.trust {
+            Trust::Barred {
+                window,
+                trials,
+                cause,
+                ..
+            } if cause == resource => {
+                self.trust = Trust::Doubted {
+                    since: now,
+                    window: *window,
+                    trials: *trials,
+                };
+                self.prune(now);
+                true
+            }
+            Trust::Barred { .. } | Trust::Doubted { .. } | Trust::Whole => false,
+        }
+    }
+
     fn prune(&mut self, now: Instant) {
         for recent in self.recent.values_mut() {
             recent.times.retain(|t| now < *t + recent.window);
@@ -167,7 +225,7 @@ impl Failures {
     }
 
     /// When [`Self::expire`] has something to do.
-    pub(super) fn next_deadline(&self, started: Option<Instant>) -> Option<Instant> {
+    pub(super) fn next_deadline(&self, stint: Stint) -> Option<Instant> {
         let trust = match self.trust {
             Trust::Barred { until, .. } => return until,
             Trust::Doubted {
@@ -175,9 +233,9 @@ impl Failures {
                 window,
                 trials,
             } => {
-                let decay = (trials > 0).then(|| since + TRIALS_DECAY * window);
-                let proven = started.map(|t| t + window);
-                decay.into_iter().chain(proven).min()
+                let decays = trials > 0 && stint != Stint::Beginning;
+                let decay = decays.then(|| since + TRIALS_DECAY * window);
+                decay.into_iter().chain(stint.proves(window)).min()
             }
             Trust::Whole => None,
         };
@@ -218,7 +276,7 @@ impl Failures {
 mod tests {
     use super::*;
 
-    const WINDOW: Duration = Duration::from_secs(60);
+    const WINDOW: Duration = Duration::from_secs(64);
 
     fn policy(limit: u32) -> FailurePolicy {
         FailurePolicy {
@@ -241,8 +299,8 @@ mod tests {
         let mut fail = |seconds| failures.on_failure("a", policy(2), at(seconds));
         assert_eq!(fail(0), restart(1, 2));
         assert_eq!(fail(50), restart(2, 2));
-        assert_eq!(fail(61), restart(2, 2));
-        assert_eq!(fail(62), Consequence::Bar);
+        assert_eq!(fail(65), restart(2, 2));
+        assert_eq!(fail(66), Consequence::Bar);
         assert_eq!(failures.fitness(), Fitness::Unfit);
         assert_eq!(failures.count(), 4);
     }
@@ -276,51 +334,69 @@ mod tests {
         let mut failures = Failures::default();
         failures.on_failure("a", policy(9), at(0));
         failures.on_failure("a", policy(9), at(10));
-        assert_eq!(failures.next_deadline(None), Some(at(60)));
-        assert!(!failures.expire(at(60), None));
+        assert_eq!(failures.next_deadline(Stint::None), Some(at(64)));
+        assert!(!failures.expire(at(64), Stint::None));
         assert_eq!(failures.count(), 1);
-        assert_eq!(failures.next_deadline(None), Some(at(70)));
-        assert!(!failures.expire(at(70), None));
-        assert_eq!((failures.count(), failures.next_deadline(None)), (0, None));
+        assert_eq!(failures.next_deadline(Stint::None), Some(at(74)));
+        assert!(!failures.expire(at(74), Stint::None));
+        assert_eq!(failures.count(), 0);
+        assert_eq!(failures.next_deadline(Stint::None), None);
     }
 
     #[test]
-    fn a_bar_ends_with_a_doubt_that_a_whole_window_of_running_ends() {
+    fn a_bar_ends_soon_with_a_doubt_that_a_whole_window_of_running_ends() {
         let mut failures = Failures::default();
-        failures.on_defeat("a", policy(9), at(0));
-        assert!(!failures.expire(at(59), None));
-        assert_eq!(failures.count(), 1);
-        assert!(failures.expire(at(60), None));
+        failures.on_defeat("a", policy(9), at(10));
+        assert_eq!(failures.next_deadline(Stint::None), Some(at(11)));
+        assert!(!failures.expire(at(10), Stint::None));
+        assert!(failures.expire(at(11), Stint::None));
         assert_eq!(failures.fitness(), Fitness::Doubtful);
+        failures.expire(at(80), Stint::None);
         assert_eq!(failures.count(), 0);
-        assert_eq!(failures.next_deadline(None), Some(at(660)));
-        assert_eq!(failures.next_deadline(Some(at(100))), Some(at(160)));
-        failures.expire(at(159), Some(at(100)));
+        assert_eq!(failures.next_deadline(Stint::None), Some(at(651)));
+        let runs = Stint::Since(at(100));
+        assert_eq!(failures.next_deadline(runs), Some(at(164)));
+        failures.expire(at(163), runs);
         assert_eq!(failures.fitness(), Fitness::Doubtful);
-        failures.expire(at(160), Some(at(100)));
+        failures.expire(at(164), runs);
         assert_eq!(failures.fitness(), Fitness::Fit);
+    }
+
+    #[test]
+    fn a_bar_ends_with_its_cause_and_with_no_other() {
+        let mut failures = Failures::default();
+        failures.on_defeat("a", policy(0), at(0));
+        assert!(!failures.on_recovery("b", at(0)));
+        assert!(failures.on_recovery("a", at(0)));
+        assert_eq!(failures.fitness(), Fitness::Doubtful);
+        assert!(
+            !failures.on_recovery("a", at(0)),
+            "there is no bar any more"
+        );
+        failures.on_defeat("b", policy(0), at(0));
+        assert!(!failures.on_recovery("a", at(0)), "the newest cause counts");
     }
 
     #[test]
     fn failures_of_one_resource_survive_the_bar_of_another() {
         let mut failures = Failures::default();
         let short = FailurePolicy {
-            window: WINDOW / 6,
+            window: WINDOW / 8,
             ..policy(0)
         };
         assert_eq!(failures.on_failure("a", policy(1), at(0)), restart(1, 1));
         assert_eq!(failures.on_failure("b", short, at(1)), Consequence::Bar);
-        assert!(failures.expire(at(11), None));
+        assert!(failures.expire(at(2), Stint::None));
         assert_eq!(
             failures.on_failure("a", policy(1), at(12)),
             Consequence::Bar
         );
-        failures.expire(at(72), None);
+        assert!(failures.expire(at(14), Stint::None));
         failures.on_defeat("b", short, at(73));
         assert_eq!(
-            failures.next_deadline(None),
-            Some(at(133)),
-            "the longer one"
+            failures.next_deadline(Stint::None),
+            Some(at(77)),
+            "a part of the longer window"
         );
     }
 
@@ -328,28 +404,51 @@ mod tests {
     fn trials_come_back_in_time_and_the_doubt_stays() {
         let mut failures = Failures::default();
         failures.on_defeat("a", policy(0), at(0));
-        failures.expire(at(60), None);
-        failures.expire(at(659), None);
-        assert_eq!(failures.next_deadline(None), Some(at(660)));
-        failures.expire(at(660), None);
-        assert_eq!(failures.next_deadline(None), None);
+        failures.expire(at(1), Stint::None);
+        failures.expire(at(640), Stint::None);
+        assert_eq!(failures.next_deadline(Stint::None), Some(at(641)));
+        failures.expire(at(641), Stint::None);
+        assert_eq!(failures.next_deadline(Stint::None), None);
         assert_eq!(failures.fitness(), Fitness::Doubtful);
+    }
+
+    #[test]
+    fn a_trial_under_way_uses_up_no_time() {
+        let mut failures = Failures::default();
+        for now in [0, 1000] {
+            failures.on_defeat("a", policy(0), at(now));
+            failures.expire(at(now + 2), Stint::None);
+            assert_eq!(failures.next_deadline(Stint::Beginning), Some(at(now + 64)));
+            failures.expire(at(now + 999), Stint::Beginning);
+            assert_eq!(failures.next_deadline(Stint::Beginning), None);
+        }
+        failures.on_defeat("a", policy(0), at(2000));
+        assert_eq!(
+            failures.next_deadline(Stint::None),
+            Some(at(2004)),
+            "the third pause"
+        );
     }
 
     #[test]
     fn what_fails_at_every_trial_is_left_to_a_person() {
         let mut failures = Failures::default();
         let mut now = 0;
+        let mut pauses = Vec::new();
         for _ in 0..TRIALS_MAX {
             failures.on_defeat("a", policy(0), at(now));
-            now += 60;
-            assert!(failures.expire(at(now), None));
+            let end = failures.next_deadline(Stint::None).unwrap();
+            pauses.push(end.since(at(now)).as_secs());
+            now += pauses.last().unwrap();
+            assert!(failures.expire(at(now), Stint::None));
         }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64]);
         assert!(!failures.is_final());
         failures.on_defeat("a", policy(0), at(now));
         assert!(failures.is_final());
-        assert_eq!(failures.next_deadline(None), None);
-        assert!(!failures.expire(at(1_000_000), None));
+        assert_eq!(failures.next_deadline(Stint::None), None);
+        assert!(!failures.expire(at(1_000_000), Stint::None));
         assert_eq!(failures.fitness(), Fitness::Unfit);
+        assert!(failures.on_recovery("a", at(1_000_000)));
     }
 }

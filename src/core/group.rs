@@ -1,6 +1,6 @@
 //! One group on this node: what was ordered, what became of it.
 
-use crate::core::failure::Failures;
+use crate::core::failure::{Failures, Stint};
 use crate::core::io::{Holding, Urgency};
 use crate::core::time::Instant;
 use crate::ids::RequestId;
@@ -80,24 +80,23 @@ impl LocalGroup {
 
     /// Forgets failures that are past. Answers whether the group may run here again.
     pub(super) fn forget_failures(&mut self, now: Instant) -> bool {
-        self.failures.expire(now, self.started_since())
+        self.failures.expire(now, self.stint())
     }
 
     /// When failures are past.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.failures.next_deadline(self.started_since())
+        self.failures.next_deadline(self.stint())
     }
 
-    fn started_since(&self) -> Option<Instant> {
+    fn stint(&self) -> Stint {
         match self.activity {
-            Activity::Started { since } => Some(since),
+            Activity::Started { since } => Stint::Since(since),
+            Activity::Starting { .. } | Activity::Adopting { .. } => Stint::Beginning,
             Activity::Leftover
             | Activity::Inherited
             | Activity::Stopped
-            | Activity::Starting { .. }
-            | Activity::Adopting { .. }
             | Activity::Stopping { .. }
-            | Activity::Blocked => None,
+            | Activity::Blocked => Stint::None,
         }
     }
 

@@ -39,6 +39,11 @@ pub enum Input {
     Shutdown,
     /// The same, but it is started again at once: what runs goes on.
     Restart,
+    /// Whether any link of this node's own can be used; so from the start until this says otherwise.
+    Links {
+        /// One at least can.
+        usable: bool,
+    },
 }
 
 /// How an order about a group ended, or what became of a group by itself.
@@ -74,6 +79,11 @@ pub enum GroupOutcome {
     },
     /// A resource of a stopped group runs: somebody else has started it.
     Appeared {
+        /// Identifier of the resource.
+        resource: String,
+    },
+    /// What kept a resource from running here is seen to be over: a carrier is back, an interface is there again.
+    Recovered {
         /// Identifier of the resource.
         resource: String,
     },

@@ -1,6 +1,5 @@
 //! Who is heard: messages in, late and dead peers, links, and the pause of this node itself.
 
-use crate::core::Core;
 use crate::core::event::Event;
 use crate::core::io::Output;
 use crate::core::leader;
@@ -8,6 +7,7 @@ use crate::core::peer::{Contact, Death, Freshness, Peer, names};
 use crate::core::rules::{BrokenRule, lengthened, shortened};
 use crate::core::settings::Policy;
 use crate::core::time::Instant;
+use crate::core::{Core, OwnLinks};
 use crate::ids::{Generation, GroupName, LinkId, NodeName, Sequence};
 use crate::wire::status::{GroupState, Phase, Status, Wish};
 
@@ -42,6 +42,28 @@ impl Core {
             .for_each(|peer| peer.forget_contact(grace));
         self.leave_term();
         self.release_all();
+    }
+
+    /// Whose own links are all unusable cannot tell from silence that others are dead; when one is usable again they
+    /// have time to be heard.
+    pub(super) fn handle_links(&mut self, usable: bool) {
+        if usable && self.own_links == OwnLinks::Unusable {
+            let from = self.now + self.settings.deadtime;
+            self.own_links = OwnLinks::Usable { from };
+            self.peers
+                .values_mut()
+                .for_each(|peer| peer.extend_grace(from));
+        } else if !usable {
+            self.own_links = OwnLinks::Unusable;
+        }
+    }
+
+    /// Whether the silence of others means that they are dead, rather than that this node is deaf.
+    pub(super) fn hears(&self) -> bool {
+        match self.own_links {
+            OwnLinks::Usable { from } => self.now >= from,
+            OwnLinks::Unusable => false,
+        }
     }
 
     /// Takes in a message; foreign ones count as stale.
@@ -281,6 +303,7 @@ impl Core {
     pub(super) fn expire(&mut self) {
         let (now, deadtime) = (self.now, self.settings.deadtime);
         let version = self.plan.as_ref().map(|p| p.version).unwrap_or_default();
+        let listens = self.own_links != OwnLinks::Unusable;
         let mut events = Vec::new();
         for (name, peer) in &mut self.peers {
             for link in peer.expire_links(now, deadtime) {
@@ -289,7 +312,7 @@ impl Core {
                     link,
                 });
             }
-            if peer.death_due(deadtime).is_some_and(|due| now >= due) {
+            if listens && peer.death_due(deadtime).is_some_and(|due| now >= due) {
                 let known = peer.status.as_ref().map(|s| s.generation);
                 let generation = known.unwrap_or(Generation(0));
                 let death = Death {

@@ -26,7 +26,7 @@ mod request;
 mod sent;
 
 pub use failure::Failures;
-pub(crate) use failure::TRIALS_MAX;
+pub(crate) use failure::{TRIALS_MAX, pause};
 pub use io::{
     GroupOutcome, Holding, Inheritance, Input, Lease, Output, Persistent, Request, Scope, Urgency,
 };
@@ -92,6 +92,8 @@ pub struct Core {
     next_order: RequestId,
     requests: Requests,
     leaving: Option<Leaving>,
+    /// Whether any link of this node's own can be used.
+    own_links: OwnLinks,
     watched: BTreeMap<GroupName, Watched>,
     broken: BTreeSet<BrokenRule>,
     outputs: Vec<Output>,
@@ -103,6 +105,15 @@ struct Leaving {
     since: Instant,
     /// Since when it runs nothing any more.
     empty_since: Option<Instant>,
+}
+
+/// Whether any link of this node's own can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwnLinks {
+    /// One at least; whoever lives was heard by `from`, so silence means something from then on.
+    Usable { from: Instant },
+    /// None: silence says nothing of others.
+    Unusable,
 }
 
 impl Core {
@@ -171,6 +182,7 @@ impl Core {
             next_order: RequestId(0),
             requests: Requests::default(),
             leaving: None,
+            own_links: OwnLinks::Usable { from: now },
             watched: BTreeMap::new(),
             broken: BTreeSet::new(),
             outputs: Vec::new(),
@@ -206,6 +218,7 @@ impl Core {
             } => self.handle_outcome(&group, order, outcome),
             Input::Request { id, request } => self.handle_request(id, request),
             Input::Shutdown => self.handle_shutdown(),
+            Input::Links { usable } => self.handle_links(usable),
             Input::Restart => {
                 self.handle_restart();
                 return std::mem::take(&mut self.outputs);
@@ -282,11 +295,23 @@ impl Core {
         let forgotten = (self.groups.values())
             .filter_map(LocalGroup::next_deadline)
             .min();
-        [Some(heartbeat), deaths, lease, certain, voting, forgotten]
-            .into_iter()
-            .flatten()
-            .filter(|t| *t > start)
-            .min()
+        let listens = match self.own_links {
+            OwnLinks::Usable { from } => Some(from),
+            OwnLinks::Unusable => None,
+        };
+        [
+            Some(heartbeat),
+            deaths.filter(|_| listens.is_some()),
+            lease,
+            certain,
+            voting,
+            forgotten,
+            listens,
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|t| *t > start)
+        .min()
     }
 
     /// Up to when this node may run groups. Drivers look at it before each step that acquires something.

@@ -55,6 +55,7 @@ impl Core {
             (Activity::Stopped, GroupOutcome::Appeared { resource }) => {
                 self.on_appeared(name, resource);
             }
+            (_, GroupOutcome::Recovered { resource }) => self.on_recovered(name, &resource),
             (Activity::Stopping { since, .. }, GroupOutcome::Stopped) => {
                 self.set_activity(name, Activity::Stopped);
                 self.event(Event::GroupStopped {
@@ -136,6 +137,18 @@ impl Core {
             resource,
         });
         self.order_stop(name, Urgency::Orderly);
+    }
+
+    /// The cause of a bar is over: so is the bar, and what is left of it is a doubt.
+    fn on_recovered(&mut self, name: &GroupName, resource: &str) {
+        let now = self.now;
+        if let Some(group) = self.groups.get_mut(name)
+            && group.failures.on_recovery(resource, now)
+        {
+            self.event(Event::FailuresExpired {
+                group: name.clone(),
+            });
+        }
     }
 
     fn policy(&self, group: &GroupName, resource: &str) -> FailurePolicy {

@@ -328,7 +328,8 @@ pub(super) async fn stop_groups(groups: &[Group], respawns: bool) -> anyhow::Res
             | GroupOutcome::StartFailed { .. }
             | GroupOutcome::StartRefused
             | GroupOutcome::Failed { .. }
-            | GroupOutcome::Appeared { .. } => {}
+            | GroupOutcome::Appeared { .. }
+            | GroupOutcome::Recovered { .. } => {}
         }
     }
     hands.withdraw_presence().await;

@@ -193,7 +193,8 @@ impl<D: Driver> Runner<D> {
                         | GroupOutcome::StartRefused => Rest::Down,
                         GroupOutcome::StopFailed { .. }
                         | GroupOutcome::Failed { .. }
-                        | GroupOutcome::Appeared { .. } => Rest::Unclear,
+                        | GroupOutcome::Appeared { .. }
+                        | GroupOutcome::Recovered { .. } => Rest::Unclear,
                     };
                     // A failure that was told while the order was on its way may have found nobody who listened; one
                     // that is ignored need not be told twice.

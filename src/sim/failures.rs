@@ -10,8 +10,9 @@ use crate::sim::cluster::Sim;
 use crate::sim::hands::HandState;
 use crate::sim::happening::Happening;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-/// Starts that may fail in a row, each a window after the one before: the first, and the core's trials.
+/// Starts that may fail in a row, each after a longer pause: the first, and the core's trials.
 const DEFEATS_MAX: u32 = 1 + crate::core::TRIALS_MAX;
 
 /// What one life of a daemon has tried in vain.
@@ -48,7 +49,7 @@ impl Attempts {
     fn judge_start(
         &mut self,
         group: &GroupName,
-        window: Nanos,
+        window: Duration,
         now: Nanos,
         cleared: Nanos,
     ) -> Result<(), String> {
@@ -56,7 +57,9 @@ impl Attempts {
             self.defeats.remove(group);
             return Ok(());
         };
-        if now < defeat.last + window {
+        let pause = crate::core::pause(window, defeat.in_a_row.saturating_sub(1));
+        // Clocks may drift by more than the leases allow for.
+        if now < defeat.last + nanos(pause) / 10 * 9 {
             return Err(format!("starts {group} again after a failed start"));
         }
         if defeat.in_a_row >= DEFEATS_MAX {
@@ -105,7 +108,7 @@ impl<M: Mind> Sim<M> {
             return Ok(());
         };
         let verdict = match (restart, policy.reaction) {
-            (false, _) => (daemon.attempts).judge_start(group, window, now, cleared),
+            (false, _) => (daemon.attempts).judge_start(group, policy.window, now, cleared),
             (true, Reaction::Restart { limit }) => {
                 (daemon.attempts).judge_restart(group, (limit, window), now, cleared)
             }
@@ -135,7 +138,8 @@ impl<M: Mind> Sim<M> {
             | GroupOutcome::Stopped
             | GroupOutcome::StopFailed { .. }
             | GroupOutcome::Failed { .. }
-            | GroupOutcome::Appeared { .. } => {}
+            | GroupOutcome::Appeared { .. }
+            | GroupOutcome::Recovered { .. } => {}
         }
         let flaps = self.watch.allows_faults() && self.scenario.flaps > 0;
         if flaps
