@@ -93,6 +93,8 @@ fn check_heartbeat(heartbeat: Heartbeat, keys: &Keys, facts: &SenderFacts<'_>) {
         return;
     }
     assert_eq!(taken, Taken::Whole(status.clone()));
+    // Of one number the first is kept, and that may have been in another order.
+    receiver = Exchange::default();
     let packets = std::iter::once(encode(&status, keys, facts));
     let said = (0..3).map(|_| sender.encode(&status, keys, facts));
     for packet in packets.chain(said) {

@@ -86,7 +86,7 @@ impl<M: Mind> Sim<M> {
             for to in (0..self.nodes.len()).filter(|to| *to != node) {
                 for when in self
                     .network
-                    .arrivals(self.now, link, node, to)
+                    .arrivals(self.now, link, (node, to), packet.length())
                     .into_iter()
                     .flatten()
                 {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 const SAID_ANEW: u32 = 2;
 
 /// How many brief heartbeats come in a row at most.
-const BRIEF_MAX: u32 = 100;
+const BRIEF_MAX: u32 = 200;
 
 /// Both directions of one life.
 #[derive(Debug, Clone, Default)]
