@@ -25,6 +25,7 @@ use crate::process;
 use crate::resource::{Guard, Hands, HandsEvent};
 use crate::state::State;
 use crate::tenure::Keeper;
+use crate::wire::brief::Taken;
 use crate::wire::codec::SenderFacts;
 use crate::wire::keys::Keys;
 use crate::wire::status::{Refusal, Status};
@@ -208,7 +209,7 @@ impl Node {
             loadavg: &loadavg,
             ttl,
         };
-        let packet = crate::wire::codec::encode(status, &self.keys, &facts);
+        let packet = self.reception.seal(status, &self.keys, &facts);
         self.links.send(&packet);
         self.tenure.note_sent(self.core.tenure(), status);
     }
@@ -289,7 +290,8 @@ impl Node {
                     generation: self.core.generation(),
                 };
                 match self.reception.open(link, from, &bytes, &self.keys, own) {
-                    Some(status) => self.turn(Input::Message { link, status }),
+                    Some(Taken::Whole(status)) => self.turn(Input::Message { link, status }),
+                    Some(Taken::Brief(status)) => self.turn(Input::Brief { link, status }),
                     None => Turn::Again,
                 }
             }

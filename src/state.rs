@@ -4,8 +4,10 @@
 //! is set aside, and the generation begins anew above every earlier one. All functions block until the disk
 //! has answered.
 
+mod blocked;
+
 use crate::core::Persistent;
-use crate::ids::Generation;
+use crate::ids::{Generation, NAME_LENGTH_MAX};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -29,8 +31,20 @@ const FORMAT: u32 = 1;
 /// Damaged files that are kept for inspection; the oldest goes first.
 pub const DAMAGED_MAX: usize = 5;
 
-/// A state file of today has about 150 bytes.
-const SIZE_MAX: u64 = 64 * 1024;
+/// Most groups of which a failed stop can be stored: as many as a configuration has.
+const GROUPS_MAX: usize = 512;
+
+/// Most nodes where that can be: as many as a cluster has.
+const NODES_MAX: usize = 32;
+
+/// The longest line for one of these: indentation, quotes, a mask.
+const LINE_MAX: usize = NAME_LENGTH_MAX + 40;
+
+/// Everything else; some 200 bytes are used.
+const REST_MAX: usize = 4096;
+
+/// More than anything that is stored has.
+const SIZE_MAX: u64 = ((GROUPS_MAX + NODES_MAX) * LINE_MAX + REST_MAX) as u64;
 
 /// Generations from here on are damage: no real counter comes near, and there must be a next one.
 const GENERATION_END: u64 = u64::MAX - 1;
@@ -310,7 +324,8 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn encode(persistent: &Persistent) -> io::Result<String> {
-    let state = serde_json::to_value(persistent)?;
+    let mut state = serde_json::to_value(persistent)?;
+    blocked::shorten(&mut state)?;
     let stored = Stored {
         format: FORMAT,
         sha256: checksum(&state),
@@ -335,8 +350,10 @@ fn decode(bytes: &[u8]) -> Result<Persistent, String> {
     if checksum(&stored.state) != stored.sha256 {
         return Err("its checksum is wrong".to_owned());
     }
+    let mut state = stored.state;
+    blocked::lengthen(&mut state).map_err(|error| error.to_string())?;
     let persistent: Persistent =
-        serde_json::from_value(stored.state).map_err(|error| error.to_string())?;
+        serde_json::from_value(state).map_err(|error| error.to_string())?;
     if persistent.generation.0 >= GENERATION_END {
         return Err(format!(
             "generation {} is impossible",
@@ -358,7 +375,9 @@ fn checksum(state: &serde_json::Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{GroupName, NodeName};
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
     use std::fs;
 
     const NOW: u64 = 1_700_000_000;
@@ -472,7 +491,7 @@ mod tests {
             good[..good.len() / 2].to_owned(),
             good.replace("\"generation\": 1", "\"generation\": 2"),
             good.replace("\"format\": 1", "\"format\": 2"),
-            " ".repeat(100_000),
+            " ".repeat(SIZE_MAX as usize + 1),
         ];
         for (index, case) in cases.iter().enumerate() {
             assert_ne!(*case, good, "case {index} changes the file");
@@ -520,6 +539,77 @@ mod tests {
         assert!(text.starts_with("cannot write"), "{text}");
     }
 
+    fn persistent(blocked: BTreeSet<(GroupName, NodeName)>) -> Persistent {
+        Persistent {
+            generation: Generation(u64::MAX / 2),
+            standby: false,
+            blocked,
+        }
+    }
+
+    /// As long as a name can be, and unlike each other.
+    fn longest_name(at: usize) -> String {
+        format!("{at:0>NAME_LENGTH_MAX$}")
+    }
+
+    #[test]
+    fn every_group_blocked_on_every_node_is_read_again() {
+        assert_eq!(GROUPS_MAX, crate::config::GROUPS_MAX);
+        assert_eq!(NODES_MAX, crate::core::settings::NODES_MAX);
+        let nodes: Vec<_> = (0..NODES_MAX)
+            .map(|at| NodeName::new(&longest_name(at)).unwrap())
+            .collect();
+        let groups = (0..GROUPS_MAX).map(|at| GroupName::new(&longest_name(at)).unwrap());
+        let claims = groups.flat_map(|group| nodes.iter().map(move |n| (group.clone(), n.clone())));
+        let all = persistent(claims.collect());
+        let text = encode(&all).unwrap();
+        assert_eq!(decode(text.as_bytes()), Ok(all));
+        assert!(
+            SIZE_MAX - (text.len() as u64) > 1000,
+            "{} bytes",
+            text.len()
+        );
+    }
+
+    #[test]
+    fn a_state_in_the_longer_form_is_read() {
+        let claim = (
+            GroupName::new("web").unwrap(),
+            NodeName::new("beta").unwrap(),
+        );
+        let persistent = persistent([claim].into());
+        let state = serde_json::to_value(&persistent).unwrap();
+        let stored = Stored {
+            format: FORMAT,
+            sha256: checksum(&state),
+            state,
+        };
+        let text = serde_json::to_string(&stored).unwrap();
+        assert_eq!(decode(text.as_bytes()), Ok(persistent));
+    }
+
+    /// Any claims that a cluster can have.
+    fn claims() -> impl Strategy<Value = BTreeSet<(GroupName, NodeName)>> {
+        let name = "[a-z][a-z0-9._-]{0,98}";
+        let names = (
+            proptest::collection::btree_set(name, 1..=NODES_MAX),
+            proptest::collection::btree_set(name, 1..40),
+        );
+        names.prop_flat_map(|(nodes, groups)| {
+            let pairs: Vec<_> = groups
+                .iter()
+                .flat_map(|group| nodes.iter().map(move |node| (group.clone(), node.clone())))
+                .map(|(group, node)| {
+                    let group = GroupName::new(&group).unwrap();
+                    (group, NodeName::new(&node).unwrap())
+                })
+                .collect();
+            let count = pairs.len();
+            proptest::sample::subsequence(pairs, 0..=count)
+                .prop_map(|pairs| pairs.into_iter().collect())
+        })
+    }
+
     proptest! {
            #[test]
            fn no_bytes_panic_the_decoder_or_pass_for_a_state(bytes: Vec<u8>) {
@@ -527,8 +617,8 @@ mod tests {
            }
 
            #[test]
-           fn what_was_stored_is_loaded(generation in 0..GENERATION_END, standby: bool) {
-               let persistent = Persistent { generation: Generation(generation), standby, blocked: std::collections::BTreeSet::new() };
+           fn what_was_stored_is_loaded(generation in 0..GENERATION_END, standby: bool, blocked in claims()) {
+               let persistent = Persistent { generation: Generation(generation), standby, blocked };
                let text = encode(&persistent).unwrap();
                prop_assert_eq!(decode(text.as_bytes()), Ok(persistent));
            }

@@ -67,6 +67,7 @@ impl Reckless {
             Input::Group { .. }
             | Input::Tick
             | Input::Message { .. }
+            | Input::Brief { .. }
             | Input::Shutdown
             | Input::Restart
             | Input::Links { .. } => Vec::new(),
@@ -202,10 +203,12 @@ impl Mind for Chatty {
     }
     fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
         let event = match &input {
-            Input::Message { status, .. } => Some(ha_node::core::event::Event::PeerStatus {
-                peer: status.node.clone(),
-                phase: status.phase,
-            }),
+            Input::Message { status, .. } | Input::Brief { status, .. } => {
+                Some(ha_node::core::event::Event::PeerStatus {
+                    peer: status.node.clone(),
+                    phase: status.phase,
+                })
+            }
             Input::Tick
             | Input::Group { .. }
             | Input::Request { .. }

@@ -27,6 +27,7 @@ pub mod schema;
 mod value;
 pub mod vip;
 
+pub use check::GROUPS_MAX;
 pub use interfaces::InterfaceUse;
 pub use model::Config;
 pub use place::Place;

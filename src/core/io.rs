@@ -19,6 +19,13 @@ pub enum Input {
         /// What it says.
         status: Box<Status>,
     },
+    /// The same without its groups, failed stops and plan: they have changed, and nobody here knows to what.
+    Brief {
+        /// On which link it came.
+        link: LinkId,
+        /// The rest of what it says.
+        status: Box<Status>,
+    },
     /// A driver has finished, or found on its own, something about a group.
     Group {
         /// Which group.

@@ -66,21 +66,30 @@ impl Core {
         }
     }
 
-    /// Takes in a message; foreign ones count as stale.
-    pub(super) fn handle_message(&mut self, link: LinkId, status: Box<Status>) -> Freshness {
+    /// Takes in a message; foreign ones count as stale. One that is not whole is a sign of life and an echo, no more.
+    pub(super) fn handle_message(
+        &mut self,
+        link: LinkId,
+        status: Box<Status>,
+        whole: bool,
+    ) -> Freshness {
         if status.cluster != self.settings.cluster {
             return Freshness::Stale;
         }
         self.check_remembered(&status);
+        let asked = status.asks.contains(&self.settings.local) && self.may_answer();
         let name = status.node.clone();
         let Some(peer) = self.peers.get_mut(&name) else {
             return Freshness::Stale;
         };
-        let freshness = peer.judge(&status, (&self.settings.local, self.generation));
+        let local = (&self.settings.local, self.generation);
+        let freshness = match whole {
+            true => peer.judge(&status, local),
+            false => peer.judge_brief(&status, local, self.now, self.settings.deadtime),
+        };
         // One that does not hear us yet is answered at once: what it echoes may have waited in a queue.
         let deaf = !peer.hears_us(self.now, self.settings.deadtime);
-        self.answer_now |= deaf && freshness != Freshness::Stale;
-        let local = (&self.settings.local, self.generation);
+        self.answer_now |= (deaf || asked) && freshness != Freshness::Stale;
         if names(&status, local) && peer.note_link(link, &status, self.now) {
             self.event(Event::LinkUp {
                 peer: name.clone(),
@@ -88,15 +97,34 @@ impl Core {
             });
         }
         if freshness == Freshness::Verified {
-            self.note_life(&name, &status);
-            self.note_words(&name, &status);
-            let own = (&self.settings.local, self.settings.deadtime);
-            if let Some(peer) = self.peers.get_mut(&name) {
-                peer.accept(status, self.now, &self.sent, own);
+            match whole {
+                true => self.take_in(&name, status),
+                false => self.note_sign_of_life(&name, &status),
             }
-            self.note_departure(&name);
         }
         freshness
+    }
+
+    fn take_in(&mut self, name: &NodeName, status: Box<Status>) {
+        self.note_life(name, &status);
+        self.note_words(name, &status);
+        let own = (&self.settings.local, self.settings.deadtime);
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.accept(status, self.now, &self.sent, own);
+        }
+        self.note_departure(name);
+    }
+
+    fn note_sign_of_life(&mut self, name: &NodeName, status: &Status) {
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.accept_brief(status, self.now, &self.sent, &self.settings.local);
+        }
+    }
+
+    /// Whether the last heartbeat is long enough ago that a peer which lacks our state may cause another.
+    fn may_answer(&self) -> bool {
+        let last = self.last_sent.as_ref().map(|(at, _)| *at);
+        last.is_none_or(|at| self.now >= at + self.settings.keepalive / 4)
     }
 
     /// What a verified message says about the peer's life, compared with what we thought.

@@ -199,13 +199,14 @@ impl Core {
         self.now = now.max(before);
         // What a driver has done is so, whatever must be given up since; other inputs meet a node that knows.
         let outcome = matches!(input, Input::Group { .. });
+        let whole = matches!(input, Input::Message { .. });
         if !outcome {
             self.notice_absence(before);
         }
         match input {
             Input::Tick => {}
-            Input::Message { link, status } => {
-                let freshness = self.handle_message(link, status);
+            Input::Message { link, status } | Input::Brief { link, status } => {
+                let freshness = self.handle_message(link, status, whole);
                 // Each link brings its own copy: only the first one gives cause to think anything over.
                 if freshness == Freshness::Stale && !self.is_due(before) {
                     return std::mem::take(&mut self.outputs);

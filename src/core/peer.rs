@@ -66,10 +66,14 @@ pub(super) struct Peer {
     newest: Option<(Generation, Sequence)>,
     /// That one was verified: only then may the echo be a promise, since only then does it put off the peer's death.
     newest_verified: bool,
-    /// The newest verified message.
+    /// The newest verified message that was whole.
     pub(super) status: Option<Box<Status>>,
-    /// When that came.
+    /// When that came: how fresh everything is that it says.
+    stated: Option<Instant>,
+    /// When the newest verified message came, be it brief.
     pub(super) last_heard: Option<Instant>,
+    /// The newest message was brief, and what it stands for is not known here.
+    lacking: bool,
     /// Not to be declared dead before this.
     grace: Instant,
     /// The send time of our newest heartbeat that the peer has echoed.
@@ -91,7 +95,9 @@ impl Peer {
             newest: None,
             newest_verified: false,
             status: None,
+            stated: None,
             last_heard: None,
+            lacking: false,
             grace,
             echoed: None,
             promised_until: None,
@@ -108,6 +114,7 @@ impl Peer {
             return Freshness::Stale;
         }
         self.newest = Some(numbers);
+        self.lacking = false;
         let names_us = names(status, local);
         self.newest_verified = names_us;
         if names_us {
@@ -115,6 +122,28 @@ impl Peer {
         } else {
             Freshness::Unverified
         }
+    }
+
+    /// The same for one that is not whole. It is verified only where a whole one came lately: a peer whose state does not
+    /// get here must not seem to be alive for long.
+    pub(super) fn judge_brief(
+        &mut self,
+        status: &Status,
+        local: (&NodeName, Generation),
+        now: Instant,
+        deadtime: Duration,
+    ) -> Freshness {
+        let freshness = self.judge(status, local);
+        if freshness == Freshness::Stale {
+            return freshness;
+        }
+        self.lacking = true;
+        let same_life = (self.status.as_ref()).is_some_and(|s| s.generation == status.generation);
+        if freshness == Freshness::Verified && same_life && self.is_heard(now, deadtime) {
+            return freshness;
+        }
+        self.newest_verified = false;
+        Freshness::Unverified
     }
 
     /// Takes a verified message as the peer's present state.
@@ -134,8 +163,28 @@ impl Peer {
                 self.promised_until = self.promised_until.max(Some(until));
             }
         }
+        self.stated = Some(now);
         self.last_heard = Some(now);
         self.status = Some(status);
+    }
+
+    /// Takes a verified message that is not whole as a sign of life: it promises nothing.
+    pub(super) fn accept_brief(
+        &mut self,
+        status: &Status,
+        now: Instant,
+        sent: &SentLog,
+        local: &NodeName,
+    ) {
+        let echoed = status.heard.get(local);
+        let echoed = echoed.and_then(|heard| sent.time_of(heard.sequence));
+        self.echoed = self.echoed.max(echoed);
+        self.last_heard = Some(now);
+    }
+
+    /// Whether it must be asked for its state.
+    pub(super) fn is_lacking(&self) -> bool {
+        self.lacking
     }
 
     /// Notes on which link a message came; true where the link is up only now.
@@ -209,10 +258,9 @@ impl Peer {
         self.hears_us(now, deadtime) && self.is_heard(now, deadtime)
     }
 
-    /// It was heard within deadtime.
+    /// It was heard within deadtime, and what it says is known.
     pub(super) fn is_heard(&self, now: Instant, deadtime: Duration) -> bool {
-        !matches!(self.contact, Contact::Left(_))
-            && self.last_heard.is_some_and(|t| now < t + deadtime)
+        !matches!(self.contact, Contact::Left(_)) && self.stated.is_some_and(|t| now < t + deadtime)
     }
 
     /// It has echoed what we sent within deadtime.

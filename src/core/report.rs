@@ -49,6 +49,7 @@ impl Core {
             peer.echo(self.voting(), death_is_promise)
                 .map(|heard| (name.clone(), heard))
         });
+        let lacking = self.peers.iter().filter(|(_, peer)| peer.is_lacking());
         Status {
             cluster: self.settings.cluster.clone(),
             node: self.settings.local.clone(),
@@ -57,6 +58,7 @@ impl Core {
             phase: self.phase,
             deadtime: self.settings.deadtime,
             heard: echoes.collect(),
+            asks: lacking.map(|(name, _)| name.clone()).collect(),
             term: self.term.clone(),
             floor: self.floor.clone(),
             electable: self.could_be_elected(),
@@ -213,6 +215,7 @@ fn same_words(a: &Status, b: &Status) -> bool {
         phase,
         deadtime,
         heard,
+        asks,
         term,
         floor,
         electable,
@@ -229,6 +232,7 @@ fn same_words(a: &Status, b: &Status) -> bool {
     };
     heard.len() == b.heard.len()
         && heard.iter().zip(&b.heard).all(promises)
+        && b.asks.is_subset(asks)
         && (cluster, node, *generation) == (&b.cluster, &b.node, b.generation)
         && (*phase, *deadtime, *voting) == (b.phase, b.deadtime, b.voting)
         && (term, floor, *electable) == (&b.term, &b.floor, b.electable)

@@ -1,9 +1,10 @@
-//! From a datagram to a heartbeat of a known peer: everything else is dropped, counted by reason and link, and told at
+//! From a datagram to a whole heartbeat of a known peer, and back to a datagram: everything else that comes is dropped, counted by reason and link, and told at
 //! a limited rate.
 
 use crate::config::Config;
 use crate::ids::{Generation, LinkId, NodeName, Sequence};
-use crate::wire::codec::{Received, decode};
+use crate::wire::brief::{Exchange, Taken};
+use crate::wire::codec::{Received, SenderFacts, decode};
 use crate::wire::keys::Keys;
 use crate::wire::status::Status;
 use std::collections::BTreeMap;
@@ -12,13 +13,14 @@ use std::net::SocketAddr;
 /// Turns between two reports of the same kind of rejection, in calls of [`Reception::tell_rejected`] (one a second).
 const QUIET_ROUNDS: u32 = 60;
 
-/// What was dropped, and what of it people know.
+/// What was dropped, and what of it people know; what need not be said again.
 #[derive(Debug, Default)]
 pub(super) struct Reception {
     rejected: BTreeMap<LinkId, u64>,
     reasons: BTreeMap<&'static str, Tally>,
     /// The newest heartbeat of each node on each link: anything else on the same link is a replay or came too late.
     newest: BTreeMap<(LinkId, NodeName), (Generation, Sequence)>,
+    exchange: Exchange,
 }
 
 #[derive(Debug)]
@@ -46,10 +48,10 @@ impl Reception {
         packet: &[u8],
         keys: &Keys,
         own: Own<'_>,
-    ) -> Option<Box<Status>> {
+    ) -> Option<Taken> {
         let config = own.config;
-        let status = match decode(packet, keys) {
-            Ok(Received::Status(status)) => status,
+        let heartbeat = match decode(packet, keys) {
+            Ok(Received::Heartbeat(heartbeat)) => heartbeat,
             Ok(Received::Foreign(_)) => {
                 self.reject(
                     link,
@@ -63,6 +65,7 @@ impl Reception {
                 return None;
             }
         };
+        let status = &heartbeat.status;
         if status.node == *config.local() {
             // Broadcast and multicast bring back what we sent; a later life under our name is somebody else's.
             if status.generation > own.generation {
@@ -78,16 +81,26 @@ impl Reception {
             self.reject(link, from, "it is of another cluster");
         } else if !config.settings.nodes.contains_key(&status.node) {
             self.reject(link, from, "its sender is no [[node]] of this cluster");
-        } else if !self.is_new(link, &status) {
+        } else if !self.is_new(link, status) {
             self.reject(
                 link,
                 from,
                 "it was received before, or is older than one that was",
             );
         } else {
-            return Some(status);
+            return Some(self.exchange.take(heartbeat));
         }
         None
+    }
+
+    /// The datagram of this node's next heartbeat.
+    pub(super) fn seal(
+        &mut self,
+        status: &Status,
+        keys: &Keys,
+        facts: &SenderFacts<'_>,
+    ) -> Vec<u8> {
+        self.exchange.encode(status, keys, facts)
     }
 
     /// Whether it is newer than all that came from this node on this link; the core would not take it otherwise.

@@ -17,6 +17,7 @@ use crate::sim::skill::Skill;
 use crate::sim::trace::{Trace, TraceMode};
 use crate::sim::transport::{self, Packet};
 use crate::sim::{Mind, settle::Watch};
+use crate::wire::brief::Taken;
 use crate::wire::status::Refusal;
 use std::collections::BTreeMap;
 
@@ -253,17 +254,12 @@ impl<M: Mind> Sim<M> {
         else {
             return Ok(());
         };
-        let Some(status) = transport::unpack(&packet) else {
+        let Some(heartbeat) = transport::unpack(&packet) else {
             return Ok(());
         };
+        let taken = daemon.exchange.take(heartbeat);
         daemon.saw(Recorded { link, packet });
-        self.turn(
-            node,
-            Input::Message {
-                link: link_id(link),
-                status,
-            },
-        )?;
+        self.turn(node, input(link, taken))?;
         self.maybe_replay(node)
     }
 
@@ -412,7 +408,16 @@ impl<M: Mind> Sim<M> {
     }
 }
 
+/// What a core is told of a heartbeat.
+pub(super) fn input(link: usize, taken: Taken) -> Input {
+    let link = link_id(link);
+    match taken {
+        Taken::Whole(status) => Input::Message { link, status },
+        Taken::Brief(status) => Input::Brief { link, status },
+    }
+}
+
 /// A link's number as the core knows it.
-pub(super) fn link_id(link: usize) -> LinkId {
+fn link_id(link: usize) -> LinkId {
     LinkId(u16::try_from(link).unwrap_or(u16::MAX))
 }

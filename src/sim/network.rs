@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 /// Recorded packets that an attacker can send again; the oldest are forgotten.
 const ARCHIVE_MAX: usize = 256;
 
+/// What of a packet fits in one frame; one that needs more is lost with any of its frames.
+const FRAME_MAX: usize = 1400;
+
 /// Everything from one set of nodes to another is lost.
 #[derive(Debug, Clone, Copy)]
 pub struct Cut {
@@ -97,19 +100,19 @@ impl Network {
         })
     }
 
-    /// When a packet sent at `now` arrives: never, once or twice.
+    /// When a packet of some length sent at `now` arrives: never, once or twice.
     pub fn arrivals(
         &mut self,
         now: Nanos,
         link: usize,
-        from: usize,
-        to: usize,
+        (from, to): (usize, usize),
+        length: usize,
     ) -> [Option<Nanos>; 2] {
         if !self.cuts.is_empty() && self.is_cut(link, from, to) {
             return [None, None];
         }
         let storm = self.storms.get(link).is_some_and(Option::is_some);
-        if storm && self.random.chance(self.loss) {
+        if storm && self.random.chance(self.loss_of(length)) {
             return [None, None];
         }
         let first = now + self.way(storm);
@@ -118,6 +121,13 @@ impl Network {
             .chance(self.duplicates)
             .then(|| now + self.way(storm));
         [Some(first), second]
+    }
+
+    /// Per mille.
+    fn loss_of(&self, length: usize) -> u64 {
+        let kept = 1000_u64.saturating_sub(self.loss);
+        let frames = length.div_ceil(FRAME_MAX).max(1);
+        1000 - (0..frames).fold(1000, |whole, _| whole * kept / 1000)
     }
 
     fn way(&mut self, storm: bool) -> Nanos {
@@ -235,9 +245,20 @@ mod tests {
             },
         );
         assert_eq!(network.contact(0, 1), (Contact::Clean, 0));
-        assert_eq!(network.arrivals(5, 0, 0, 1), [None, None]);
-        assert!(network.arrivals(5, 0, 1, 0)[0].is_some());
-        assert!(network.arrivals(5, 1, 0, 1)[0].is_some());
+        assert_eq!(network.arrivals(5, 0, (0, 1), 1), [None, None]);
+        assert!(network.arrivals(5, 0, (1, 0), 1)[0].is_some());
+        assert!(network.arrivals(5, 1, (0, 1), 1)[0].is_some());
+    }
+
+    #[test]
+    fn what_needs_more_frames_is_lost_more_often() {
+        let mut network = network(1);
+        network.loss = 100;
+        let loss = |length| network.loss_of(length);
+        assert_eq!((loss(0), loss(1), loss(FRAME_MAX)), (100, 100, 100));
+        assert_eq!((loss(FRAME_MAX + 1), loss(3 * FRAME_MAX)), (190, 271));
+        network.loss = 1000;
+        assert_eq!(network.loss_of(1), 1000);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::sim::failures::Attempts;
 use crate::sim::hands::Hands;
 use crate::sim::happening::Happening;
 use crate::sim::network::Recorded;
+use crate::wire::brief::Exchange;
 use crate::wire::status::Status;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -80,6 +81,8 @@ pub struct Daemon<M> {
     pub wake_token: u64,
     /// Wake-ups in a row that moved no deadline.
     pub idle_wakes: u32,
+    /// What it need not say again, and what others have said.
+    pub exchange: Exchange,
     /// What it has received, for replays.
     pub seen: VecDeque<Recorded>,
     /// Requests without a reply, and since when.
@@ -171,6 +174,7 @@ impl<M: Mind> Node<M> {
             wake: None,
             wake_token: 0,
             idle_wakes: 0,
+            exchange: Exchange::default(),
             seen: VecDeque::new(),
             pending: BTreeMap::new(),
             attempts: Attempts::default(),

@@ -8,7 +8,7 @@ use crate::sim::clock::nanos;
 use crate::sim::cluster::Sim;
 use crate::sim::hands::Work;
 use crate::sim::happening::Happening;
-use crate::sim::transport;
+use crate::sim::transport::{self, Packet};
 use crate::wire::status::Status;
 
 impl<M: Mind> Sim<M> {
@@ -56,28 +56,37 @@ impl<M: Mind> Sim<M> {
         let Some(machine) = self.nodes.get_mut(node) else {
             return Ok(());
         };
+        let mut packet = None;
         if let Some(daemon) = machine.daemon.as_mut() {
             if status.sequence <= daemon.sequence {
                 let text = format!("{} sent sequence {} again", machine.name, status.sequence);
                 return self.fail("sequence", text);
             }
             daemon.sequence = status.sequence;
+            packet = Some(transport::pack_as(&mut daemon.exchange, status));
             machine.record = Some((daemon.mind.inheritance(), Box::new(status.clone())));
         }
-        self.send_as_it_is(node, status);
+        if let Some(packet) = packet {
+            self.note_words(node, status);
+            self.send_packet(node, &packet);
+        }
         Ok(())
     }
 
-    /// On all links, whoever says it.
-    pub(super) fn send_as_it_is(&mut self, node: usize, status: &Status) {
+    /// For a daemon that is no more.
+    pub(super) fn send_last_words(&mut self, node: usize, status: &Status) {
         self.note_words(node, status);
-        let packet = transport::pack(status);
+        self.send_packet(node, &transport::pack(status));
+    }
+
+    /// On all links.
+    fn send_packet(&mut self, node: usize, packet: &Packet) {
         for link in 0..self.network.links() {
-            self.network.record(link, &packet);
+            self.network.record(link, packet);
             for to in (0..self.nodes.len()).filter(|to| *to != node) {
                 for when in self
                     .network
-                    .arrivals(self.now, link, node, to)
+                    .arrivals(self.now, link, (node, to), packet.length())
                     .into_iter()
                     .flatten()
                 {

@@ -136,7 +136,7 @@ impl<M: Mind> Sim<M> {
         self.note_node(node, format_args!("leftovers are released"));
         if let Some((_, words)) = record.filter(|(left, _)| !left.groups.is_empty()) {
             let last = last_words(*words, &BTreeSet::new());
-            self.send_as_it_is(node, &last);
+            self.send_last_words(node, &last);
         }
     }
 

@@ -4,10 +4,11 @@ use crate::core::Input;
 use crate::ids::{ClusterName, NodeName};
 use crate::sim::Mind;
 use crate::sim::check::{self, Failure};
-use crate::sim::cluster::{Sim, link_id};
+use crate::sim::cluster::{Sim, input};
 use crate::sim::happening::Happening;
 use crate::sim::settle::Watch;
 use crate::sim::transport;
+use crate::wire::brief::Taken;
 
 impl<M: Mind> Sim<M> {
     /// An attacker sends something again that this node has received, or that anybody has.
@@ -30,19 +31,22 @@ impl<M: Mind> Sim<M> {
             return Ok(());
         }
         self.let_timers_pass(node)?;
-        let seen = self
+        let daemon = self
             .nodes
-            .get(node)
-            .and_then(|node| node.daemon.as_ref())
-            .map(|daemon| &daemon.seen);
-        let index = self.random.index(seen.map_or(0, |seen| seen.len()));
-        let Some(old) = seen.and_then(|seen| seen.get(index)) else {
+            .get_mut(node)
+            .and_then(|node| node.daemon.as_mut());
+        let Some(daemon) = daemon else {
             return Ok(());
         };
-        let link = link_id(old.link);
-        let Some(mut status) = transport::unpack(&old.packet) else {
+        let index = self.random.index(daemon.seen.len());
+        let Some(old) = daemon.seen.get(index).cloned() else {
             return Ok(());
         };
+        let Some(heartbeat) = transport::unpack(&old.packet) else {
+            return Ok(());
+        };
+        let mut taken = daemon.exchange.take(heartbeat);
+        let (Taken::Whole(status) | Taken::Brief(status)) = &mut taken;
         match choice {
             1 => {}
             2 => {
@@ -51,7 +55,7 @@ impl<M: Mind> Sim<M> {
             }
             _ => status.cluster = other_cluster(),
         }
-        self.must_change_nothing(node, Input::Message { link, status })
+        self.must_change_nothing(node, input(old.link, taken))
     }
 
     fn let_timers_pass(&mut self, node: usize) -> Result<(), Failure> {

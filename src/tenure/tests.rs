@@ -4,6 +4,7 @@ use super::*;
 use crate::config::model::{Resource, ResourceKind, Standby};
 use crate::ids::{ClusterName, Generation, NodeName, Sequence};
 use crate::wire::status::{Phase, Report};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn group(name: &str, unit: &str) -> Group {
@@ -24,6 +25,7 @@ fn words() -> Status {
         phase: Phase::Active,
         deadtime: Duration::from_secs(2),
         heard: BTreeMap::new(),
+        asks: BTreeSet::new(),
         term: None,
         floor: None,
         electable: true,

@@ -10,26 +10,29 @@
 //! | `ha_cluster`, `ha_config` | cluster name; digest of the shared configuration |
 //! | `ha_term`, `ha_floor` | `NUMBER:LEADER:GENERATION` each |
 //! | `ha_flags` | of `voting electable returning standby leaving` |
-//! | `ha_heard` | `NODE:GENERATION:SEQUENCE[:p]` … |
-//! | `ha_report` | plan version that the report is made under |
-//! | `ha_groups`, `ha_dead`, `ha_blocked` | `GROUP:STATE[:FAILURES[:p]]` …; `NODE:GENERATION[:h]` …; `GROUP:NODE` … |
+//! | `ha_heard`, `ha_ask` | `NODE:GENERATION:SEQUENCE[:p]` …; `NODE` … |
+//! | `ha_report`, `ha_dead` | plan version that the report is made under; `NODE:GENERATION[:h]` … |
+//! | `ha_request` | `ID:move:GROUP:NODE` |
+//! | `ha_state` | `DIGEST[:k]` of all that follows, up to `src`; `k`: it is left out |
+//! | `ha_groups`, `ha_blocked` | `GROUP:STATE[:FAILURES[:p]]` …; `NODE:NODE…` and `GROUP:MASK` … |
 //! | `ha_plan`, `ha_members` | version; `NODE:VERSION` … |
 //! | `ha_assign`, `ha_answers` | `GROUP:k:NODE` …; `NODE:GENERATION:ID:OUTCOME` … |
-//! | `ha_request` | `ID:move:GROUP:NODE` |
 //! | `src`, `seq`, `hg`, `ts`, `ld`, `ttl`, `auth` | Heartbeat's common fields |
 //!
 //! Fields of unknown names are passed over; in a known field, anything that is not understood refuses the message.
 
+use super::body::{self, Encoded, StateDigest};
 use super::keys::Keys;
 use super::message::Message;
-use super::status::{Plan, Report, Status};
+use super::status::{Report, Status};
 use super::text::parse_number;
 use super::{Reject, classic, netstring, plan, report};
 use crate::ids::{ClusterName, Generation, NodeName, PlanVersion, Sequence};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Version of the additional fields.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 /// Most bytes of a load average that are sent along.
 pub(super) const LOADAVG_LENGTH_MAX: usize = 64;
@@ -49,30 +52,69 @@ pub struct SenderFacts<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
     /// A heartbeat of ours.
-    Status(Box<Status>),
+    Heartbeat(Heartbeat),
     /// Any other message that Heartbeat would take in: one of a node that runs it.
     Foreign(Message),
 }
 
-/// Encodes a status, signed with the sending key of `keys`; without one nobody accepts the packet.
+/// A heartbeat as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// What it says; no groups, failed stops and plan where it is brief.
+    pub status: Box<Status>,
+    /// Digest of those three.
+    pub state: StateDigest,
+    /// They are left out.
+    pub brief: bool,
+}
+
+/// Encodes a status as a whole, signed with the sending key of `keys`; without one nobody accepts the packet.
 ///
 /// The deadtime is rounded down to whole milliseconds, so that no promise is taken for longer than it was given. A
 /// packet longer than [`PACKET_SENT_MAX`](super::PACKET_SENT_MAX) is returned all the same, since a status cut short would say
 /// something else; [`packet_length_max`](super::size::packet_length_max) tells beforehand whether that can happen.
 pub fn encode(status: &Status, keys: &Keys, facts: &SenderFacts<'_>) -> Vec<u8> {
-    let mut message = message(status, facts);
+    encode_whole(status, Encoded::of(status), keys, facts)
+}
+
+/// The same with a body that was encoded already.
+pub(super) fn encode_whole(
+    status: &Status,
+    body: Encoded,
+    keys: &Keys,
+    facts: &SenderFacts<'_>,
+) -> Vec<u8> {
+    seal(message(status, body, facts), keys)
+}
+
+/// Encodes a status without its body, whose digest this is.
+pub(super) fn encode_brief(
+    status: &Status,
+    digest: StateDigest,
+    keys: &Keys,
+    facts: &SenderFacts<'_>,
+) -> Vec<u8> {
+    let mut message = Message::new();
+    push_head(&mut message, status);
+    digest.push(&mut message);
+    push_common(&mut message, status, facts);
+    seal(message, keys)
+}
+
+/// The message of a whole status, without its inner digest.
+pub(super) fn message(status: &Status, body: Encoded, facts: &SenderFacts<'_>) -> Message {
+    let mut message = Message::new();
+    push_head(&mut message, status);
+    body.push(&mut message);
+    push_common(&mut message, status, facts);
+    message
+}
+
+fn seal(mut message: Message, keys: &Keys) -> Vec<u8> {
     if let Some(key) = keys.sending_key() {
         message.sign(key);
     }
     netstring::seal(&message, keys.sending_key())
-}
-
-/// The message of a status, without its inner digest.
-pub(super) fn message(status: &Status, facts: &SenderFacts<'_>) -> Message {
-    let mut message = Message::new();
-    push_status(&mut message, status);
-    push_common(&mut message, status, facts);
-    message
 }
 
 /// Verifies and decodes a packet in either framing.
@@ -88,11 +130,10 @@ pub fn decode(packet: &[u8], keys: &Keys) -> Result<Received, Reject> {
     if message.text("t") != Some("status") || message.field("ha_v").is_none() {
         return Ok(Received::Foreign(message));
     }
-    let status = parse_status(&Fields(&message))?;
-    Ok(Received::Status(Box::new(status)))
+    parse_heartbeat(&message).map(Received::Heartbeat)
 }
 
-fn push_status(message: &mut Message, status: &Status) {
+fn push_head(message: &mut Message, status: &Status) {
     let deadtime = u64::try_from(status.deadtime.as_millis()).unwrap_or(u64::MAX);
     message.push_text("t", "status");
     message.push_text("st", report::phase_text(status.phase));
@@ -107,42 +148,18 @@ fn push_status(message: &mut Message, status: &Status) {
         standby: status.report.standby,
         leaving: status.report.leaving,
     };
-    push_some(
-        message,
-        "ha_term",
-        status.term.as_ref().map(report::term_text),
-    );
+    let term = status.term.as_ref().map(report::term_text);
     // Of most senders it is the same.
-    let floor = status
-        .floor
-        .as_ref()
-        .filter(|_| status.floor != status.term);
-    push_some(message, "ha_floor", floor.map(report::term_text));
-    push_some(message, "ha_flags", report::flags_text(flags));
-    push_some(message, "ha_heard", report::heard_text(&status.heard));
-    push_report(message, &status.report);
-    if let Some(plan) = &status.plan {
-        push_plan(message, plan);
-    }
-    push_some(
-        message,
-        "ha_request",
-        status.request.as_ref().map(plan::request_text),
-    );
-}
-
-fn push_report(message: &mut Message, report: &Report) {
-    message.push_text("ha_report", format!("{:x}", report.version.0));
-    push_some(message, "ha_groups", report::groups_text(&report.groups));
-    push_some(message, "ha_dead", report::dead_text(&report.dead));
-    push_some(message, "ha_blocked", report::blocked_text(&report.blocked));
-}
-
-fn push_plan(message: &mut Message, plan: &Plan) {
-    message.push_text("ha_plan", format!("{:x}", plan.version.0));
-    push_some(message, "ha_members", plan::members_text(&plan.members));
-    push_some(message, "ha_assign", plan::assignments_text(&plan.groups));
-    push_some(message, "ha_answers", plan::answers_text(&plan.answers));
+    let floor = (status.floor.as_ref()).filter(|_| status.floor != status.term);
+    message.push_some("ha_term", term);
+    message.push_some("ha_floor", floor.map(report::term_text));
+    message.push_some("ha_flags", report::flags_text(flags));
+    message.push_some("ha_heard", report::heard_text(&status.heard));
+    message.push_some("ha_ask", report::asks_text(&status.asks));
+    message.push_text("ha_report", format!("{:x}", status.report.version.0));
+    message.push_some("ha_dead", report::dead_text(&status.report.dead));
+    let request = status.request.as_ref().map(plan::request_text);
+    message.push_some("ha_request", request);
 }
 
 fn push_common(message: &mut Message, status: &Status, facts: &SenderFacts<'_>) {
@@ -160,12 +177,6 @@ fn push_common(message: &mut Message, status: &Status, facts: &SenderFacts<'_>) 
     message.push_text("ttl", facts.ttl.to_string());
 }
 
-fn push_some(message: &mut Message, name: &str, value: Option<String>) {
-    if let Some(value) = value {
-        message.push_text(name, value);
-    }
-}
-
 /// What Heartbeat demands of every message.
 fn check_common(message: &Message) -> Result<(), Reject> {
     let fields = Fields(message);
@@ -180,10 +191,25 @@ fn check_common(message: &Message) -> Result<(), Reject> {
     Ok(())
 }
 
-fn parse_status(fields: &Fields<'_>) -> Result<Status, Reject> {
+fn parse_heartbeat(message: &Message) -> Result<Heartbeat, Reject> {
+    let fields = Fields(message);
     if fields.required("ha_v")? != VERSION {
         return Err(Reject::UnknownVersion);
     }
+    let (state, body) = body::parse(message)?;
+    let mut status = Box::new(parse_head(&fields)?);
+    let brief = body.is_none();
+    if let Some(body) = body {
+        body.put_into(&mut status);
+    }
+    Ok(Heartbeat {
+        status,
+        state,
+        brief,
+    })
+}
+
+fn parse_head(fields: &Fields<'_>) -> Result<Status, Reject> {
     let flags = report::parse_flags(fields.optional("ha_flags")?)?;
     let term = fields
         .optional("ha_term")?
@@ -201,13 +227,14 @@ fn parse_status(fields: &Fields<'_>) -> Result<Status, Reject> {
         phase: report::parse_phase(fields.required("st")?)?,
         deadtime: Duration::from_millis(fields.number("dt")?),
         heard: report::parse_heard(fields.optional("ha_heard")?)?,
+        asks: report::parse_asks(fields.optional("ha_ask")?)?,
         floor: floor.or_else(|| term.clone()),
         term,
         electable: flags.electable,
         returning: flags.returning,
         voting: flags.voting,
         report: parse_report(fields, flags)?,
-        plan: parse_plan(fields)?,
+        plan: None,
         request: fields
             .optional("ha_request")?
             .map(plan::parse_request)
@@ -219,38 +246,26 @@ fn parse_status(fields: &Fields<'_>) -> Result<Status, Reject> {
 fn parse_report(fields: &Fields<'_>, flags: report::Flags) -> Result<Report, Reject> {
     Ok(Report {
         version: PlanVersion(fields.number("ha_report")?),
-        groups: report::parse_groups(fields.optional("ha_groups")?)?,
+        groups: BTreeMap::new(),
         dead: report::parse_dead(fields.optional("ha_dead")?)?,
         standby: flags.standby,
         leaving: flags.leaving,
-        blocked: report::parse_blocked(fields.optional("ha_blocked")?)?,
+        blocked: BTreeSet::new(),
     })
 }
 
-fn parse_plan(fields: &Fields<'_>) -> Result<Option<Plan>, Reject> {
-    let Some(version) = fields.optional("ha_plan")? else {
-        return Ok(None);
-    };
-    Ok(Some(Plan {
-        version: PlanVersion(parse_number(version)?),
-        members: plan::parse_members(fields.optional("ha_members")?)?,
-        groups: plan::parse_assignments(fields.optional("ha_assign")?)?,
-        answers: plan::parse_answers(fields.optional("ha_answers")?)?,
-    }))
-}
-
 /// A message whose fields are looked up by what must be there.
-struct Fields<'a>(&'a Message);
+pub(super) struct Fields<'a>(pub(super) &'a Message);
 
 impl<'a> Fields<'a> {
-    fn optional(&self, name: &str) -> Result<Option<&'a str>, Reject> {
+    pub(super) fn optional(&self, name: &str) -> Result<Option<&'a str>, Reject> {
         match self.0.field(name) {
             None => Ok(None),
             Some(_) => self.0.text(name).map(Some).ok_or(Reject::BadField),
         }
     }
 
-    fn required(&self, name: &str) -> Result<&'a str, Reject> {
+    pub(super) fn required(&self, name: &str) -> Result<&'a str, Reject> {
         self.optional(name)?.ok_or(Reject::MissingField)
     }
 

@@ -77,6 +77,13 @@ impl Message {
         });
     }
 
+    /// Appends a text field that has a value.
+    pub(super) fn push_some(&mut self, name: &str, value: Option<String>) {
+        if let Some(value) = value {
+            self.push_text(name, value);
+        }
+    }
+
     /// Appends a field unless the message has [`FIELDS_MAX`] already; says whether it did.
     pub(super) fn push(&mut self, field: Field) -> bool {
         let room = self.fields.len() < FIELDS_MAX;

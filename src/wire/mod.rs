@@ -3,12 +3,15 @@
 //! A message is an ordered list of named fields ([`message`]). It travels in one of two framings, both
 //! Heartbeat's: [`netstring`], which is what is sent, and [`classic`], which is accepted as well. Either is
 //! authenticated with a key ([`auth`]) of a key file ([`keys`]). [`codec`] maps [`status::Status`] to fields
-//! and back, with the texts of its lists in modules of their own.
+//! and back, with the texts of its lists in modules of their own; [`brief`] leaves out what the receiver has already.
 //!
 //! Invariant: nothing of a packet is interpreted before its digest was verified, and no bytes cause a panic
 //! or an allocation that is not bounded by their own length.
 
 pub mod auth;
+mod blocked;
+pub mod body;
+pub mod brief;
 pub mod classic;
 pub mod codec;
 pub mod keys;

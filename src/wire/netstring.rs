@@ -22,7 +22,18 @@ const SIGNATURE_LENGTH_MAX: usize = 160;
 /// carry it, and who sends it has the better place to say so.
 pub fn seal(message: &Message, key: Option<&Key>) -> Vec<u8> {
     let mut packet = START.to_vec();
-    for field in message.fields() {
+    push_fields(&mut packet, message.fields());
+    packet.extend_from_slice(END);
+    if let Some(key) = key {
+        let signature = key.sign(&[&packet]);
+        packet.extend_from_slice(format!("{}:{signature},", signature.len()).as_bytes());
+    }
+    packet
+}
+
+/// Fields as they stand in a packet.
+pub(super) fn push_fields(packet: &mut Vec<u8>, fields: &[Field]) {
+    for field in fields {
         let length = b"(0)=".len() + field.name.len() + field.value.len();
         packet.extend_from_slice(length.to_string().as_bytes());
         packet.extend_from_slice(&[b':', b'(', field.kind.digit(), b')']);
@@ -31,12 +42,6 @@ pub fn seal(message: &Message, key: Option<&Key>) -> Vec<u8> {
         packet.extend_from_slice(&field.value);
         packet.push(b',');
     }
-    packet.extend_from_slice(END);
-    if let Some(key) = key {
-        let signature = key.sign(&[&packet]);
-        packet.extend_from_slice(format!("{}:{signature},", signature.len()).as_bytes());
-    }
-    packet
 }
 
 /// Verifies the outer digest, then decodes. The inner one is not looked at, as with Heartbeat.

@@ -155,20 +155,14 @@ pub(super) fn parse_dead(text: Option<&str>) -> Result<BTreeMap<NodeName, DeadRe
     })
 }
 
-/// `GROUP:NODE`.
-pub(super) fn blocked_text(blocked: &BTreeSet<(GroupName, NodeName)>) -> Option<String> {
-    list(
-        blocked
-            .iter()
-            .map(|(group, node)| format!("{group}:{node}")),
-    )
+/// `NODE`.
+pub(super) fn asks_text(asks: &BTreeSet<NodeName>) -> Option<String> {
+    list(asks.iter().map(ToString::to_string))
 }
 
-pub(super) fn parse_blocked(text: Option<&str>) -> Result<BTreeSet<(GroupName, NodeName)>, Reject> {
-    let pairs = parse_list(text, GROUPS_MAX, |parts| {
-        Ok(((parts.group()?, parts.node()?), ()))
-    })?;
-    Ok(pairs.into_keys().collect())
+pub(super) fn parse_asks(text: Option<&str>) -> Result<BTreeSet<NodeName>, Reject> {
+    let asks = parse_list(text, NODES_MAX, |parts| Ok((parts.node()?, ())))?;
+    Ok(asks.into_keys().collect())
 }
 
 /// The flags of a status; each is a word of its own.

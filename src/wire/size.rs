@@ -1,6 +1,7 @@
 //! How long a heartbeat can get, so that a configuration that no datagram could carry is refused at the start.
 
 use super::auth::{Key, Method};
+use super::body::Encoded;
 use super::codec::{SenderFacts, message};
 use super::netstring;
 use super::status::{
@@ -8,21 +9,28 @@ use super::status::{
     Phase, Plan, Refusal, Report, Status, Wish,
 };
 use crate::ids::{
-    ClusterName, Generation, GroupName, NodeName, PlanVersion, RequestId, Sequence, Term,
+    ClusterName, Generation, GroupName, NAME_LENGTH_MAX, NodeName, PlanVersion, RequestId,
+    Sequence, Term,
 };
 use std::time::Duration;
 
 /// An upper bound of a packet's length in bytes, whatever happens in a cluster of these nodes and groups.
 ///
-/// All numbers are taken at their largest, every group as failed and blocked on one node. A configuration for which this is
-/// above [`PACKET_SENT_MAX`](super::PACKET_SENT_MAX) has too many groups, or too long names. `None` without nodes.
+/// All numbers are taken at their largest, every group as failed, and blocked on every node; names that need not be of this
+/// configuration, in what others say and people ask for, at their longest. A configuration for which this is above [`PACKET_SENT_MAX`](super::PACKET_SENT_MAX) has too many groups, or too long names. `None` without nodes.
 pub fn packet_length_max(
     cluster: &ClusterName,
     nodes: &[NodeName],
     groups: &[GroupName],
 ) -> Option<usize> {
     let node = nodes.iter().max_by_key(|node| node.as_str().len())?;
-    let longest_group = groups.iter().max_by_key(|group| group.as_str().len());
+    let any_node = NodeName::new(&"n".repeat(NAME_LENGTH_MAX)).ok()?;
+    let any_group = GroupName::new(&"g".repeat(NAME_LENGTH_MAX)).ok()?;
+    let term = |number| Term {
+        number,
+        leader: any_node.clone(),
+        generation: Generation(u64::MAX),
+    };
     let largest = Status {
         cluster: cluster.clone(),
         node: node.clone(),
@@ -35,31 +43,24 @@ pub fn packet_length_max(
             .cloned()
             .map(|node| (node, LARGEST_HEARD))
             .collect(),
-        term: Some(Term {
-            number: u64::MAX,
-            leader: node.clone(),
-            generation: Generation(u64::MAX),
-        }),
-        floor: Some(Term {
-            number: u64::MAX - 1,
-            leader: node.clone(),
-            generation: Generation(u64::MAX),
-        }),
+        asks: nodes.iter().cloned().collect(),
+        term: Some(term(u64::MAX)),
+        floor: Some(term(u64::MAX - 1)),
         electable: true,
         returning: true,
         voting: true,
-        report: largest_report(node, nodes, groups),
-        plan: Some(largest_plan(node, longest_group, nodes, groups)),
-        request: longest_group.map(|group| ForwardedRequest {
+        report: largest_report(nodes, groups),
+        plan: Some(largest_plan(node, nodes, groups, (&any_group, &any_node))),
+        request: Some(ForwardedRequest {
             id: RequestId(u64::MAX),
             wish: Wish::Move {
-                group: group.clone(),
-                node: node.clone(),
+                group: any_group,
+                node: any_node,
             },
         }),
         config_hash: u64::MAX,
     };
-    let mut message = message(&largest, &LARGEST_FACTS);
+    let mut message = message(&largest, Encoded::of(&largest), &LARGEST_FACTS);
     let key = Key::new(super::auth::KEY_NUMBER_MAX, Method::Sha512, b"");
     message.sign(&key);
     Some(netstring::seal(&message, Some(&key)).len())
@@ -89,7 +90,7 @@ const LARGEST_GROUP: GroupReport = GroupReport {
     pinned: true,
 };
 
-fn largest_report(node: &NodeName, nodes: &[NodeName], groups: &[GroupName]) -> Report {
+fn largest_report(nodes: &[NodeName], groups: &[GroupName]) -> Report {
     Report {
         version: PlanVersion(u64::MAX),
         groups: groups
@@ -107,23 +108,21 @@ fn largest_report(node: &NodeName, nodes: &[NodeName], groups: &[GroupName]) -> 
         blocked: groups
             .iter()
             .cloned()
-            .map(|group| (group, node.clone()))
+            .flat_map(|group| nodes.iter().map(move |node| (group.clone(), node.clone())))
             .collect(),
     }
 }
 
 fn largest_plan(
     node: &NodeName,
-    longest_group: Option<&GroupName>,
     nodes: &[NodeName],
     groups: &[GroupName],
+    asked_for: (&GroupName, &NodeName),
 ) -> Plan {
-    let refusal = longest_group.map_or(Refusal::NodeInStandby(node.clone()), |group| {
-        Refusal::NotAllowedThere {
-            group: group.clone(),
-            node: node.clone(),
-        }
-    });
+    let refusal = Refusal::NotAllowedThere {
+        group: asked_for.0.clone(),
+        node: asked_for.1.clone(),
+    };
     let answer = Answer {
         generation: Generation(u64::MAX),
         id: RequestId(u64::MAX),
@@ -188,15 +187,14 @@ mod tests {
     fn no_answer_is_longer_than_the_largest() {
         let group = GroupName::new("g").unwrap();
         let node = NodeName::new("n").unwrap();
-        let plan = largest_plan(&node, Some(&group), &[], &[]);
-        assert!(plan.answers.is_empty());
-        let largest = Refusal::NotAllowedThere {
-            group: group.clone(),
-            node: node.clone(),
-        };
+        let nodes = [node.clone()];
+        let plan = largest_plan(&node, &nodes, &[], (&group, &node));
+        let answer = plan.answers.values().next().unwrap();
+        let largest = answer.refusal.clone().unwrap();
         let length = |refusal: &Refusal| super::super::refusal::refusal_text(refusal).len();
         for refusal in [
             Refusal::NoSuchGroup(group.clone()),
+            Refusal::NoSuchNode(node.clone()),
             Refusal::NodeInStandby(node.clone()),
             Refusal::NodeNotActive(node.clone()),
             Refusal::FailedThere {
@@ -209,10 +207,18 @@ mod tests {
             },
             Refusal::StartFailed {
                 group: group.clone(),
+                node: node.clone(),
+            },
+            Refusal::Overtaken {
+                group: group.clone(),
                 node,
             },
             Refusal::NowhereToGo(group),
+            Refusal::NoLeader,
+            Refusal::TimedOut,
+            Refusal::NotStored,
             Refusal::ShuttingDown,
+            Refusal::Busy,
         ] {
             assert!(length(&refusal) <= length(&largest), "{refusal}");
         }

@@ -1,6 +1,7 @@
 //! What a node says in each heartbeat: its whole state, so that any one message can stand for all before it.
 //!
-//! The types only; `codec` maps them to Heartbeat's fields and back.
+//! The types only; `codec` maps them to Heartbeat's fields and back, and `brief` leaves out of a message what the
+//! receiver has already.
 
 use crate::ids::{
     ClusterName, Generation, GroupName, NodeName, PlanVersion, RequestId, Sequence, Term,
@@ -26,6 +27,9 @@ pub struct Status {
     pub deadtime: Duration,
     /// Newest heartbeat that the sender heard from each peer.
     pub heard: BTreeMap<NodeName, Heard>,
+    /// Peers whose last message did not carry their state, and who shall say it.
+    #[serde(skip)]
+    pub asks: BTreeSet<NodeName>,
     /// The term that the sender follows, with the leader it votes for; none before the first election.
     pub term: Option<Term>,
     /// The latest term that the sender has ever followed in this life: it follows no earlier one again.
@@ -73,6 +77,7 @@ pub fn last_words(newest: Status, unreleased: &BTreeSet<GroupName>) -> Status {
         sequence: Sequence(newest.sequence.0.saturating_add(UNKNOWN_MESSAGES_MAX)),
         phase: Phase::Gone,
         heard: heard.collect(),
+        asks: BTreeSet::new(),
         voting: false,
         electable: false,
         returning: false,

@@ -1,5 +1,7 @@
 //! Arbitrary statuses within the limits of the wire.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use ha_node::ids::{
     ClusterName, Generation, GroupName, NodeName, PlanVersion, RequestId, Sequence, Term,
 };
@@ -7,7 +9,7 @@ use ha_node::wire::status::{
     Answer, Assignment, DeadReport, Fitness, ForwardedRequest, GroupReport, GroupState, Heard,
     Phase, Plan, Refusal, Report, Status, Wish,
 };
-use proptest::collection::{btree_map, btree_set};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -178,7 +180,7 @@ fn request() -> impl Strategy<Value = ForwardedRequest> {
 pub(crate) fn status() -> impl Strategy<Value = Status> {
     let sender = (NAME, node(), generation(), number(), phase(), number());
     let said = (
-        btree_map(node(), heard(), 0..6),
+        (btree_map(node(), heard(), 0..6), btree_set(node(), 0..3)),
         terms(),
         any::<(bool, bool, bool)>(),
         report(),
@@ -189,7 +191,7 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
     (sender, said).prop_map(|(sender, said)| {
         let (cluster, node, generation, sequence, phase, deadtime) = sender;
         let (
-            heard,
+            (heard, asks),
             (term, floor),
             (electable, returning, voting),
             report,
@@ -205,6 +207,7 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
             phase,
             deadtime: Duration::from_millis(deadtime),
             heard,
+            asks,
             term,
             floor,
             electable,
@@ -216,6 +219,69 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
             config_hash,
         }
     })
+}
+
+/// Any status that a node of a cluster with these names can make: what it says of others' words and of what people ask for
+/// may have any name.
+pub(crate) fn status_in(
+    nodes: Vec<NodeName>,
+    groups: Vec<GroupName>,
+) -> impl Strategy<Value = Status> {
+    let owner = prop::sample::select(nodes.clone());
+    let owner = (owner, any::<bool>()).prop_map(|(node, pinned)| Assignment::Run { node, pinned });
+    let of_nodes = (
+        vec(option::of(heard()), nodes.len()),
+        vec(option::of(dead_report()), nodes.len()),
+        vec(number().prop_map(PlanVersion), nodes.len()),
+        vec(option::of(answer()), nodes.len()),
+        vec(any::<bool>(), nodes.len()),
+    );
+    let mask = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
+    let of_groups = (
+        vec(option::of(group_report()), groups.len()),
+        vec(option::of(owner), groups.len()),
+        vec(mask, groups.len()),
+    );
+    let sender = prop::sample::select(nodes.clone());
+    (status(), sender, of_nodes, of_groups).prop_map(
+        move |(status, sender, of_nodes, of_groups)| {
+            let (heard, dead, members, answers, asks) = of_nodes;
+            let (reports, assignments, masks) = of_groups;
+            let blocked = groups.iter().zip(masks).flat_map(|(group, mask)| {
+                let named = nodes.iter().enumerate();
+                let named = named.filter(move |(at, _)| mask >> at & 1 == 1);
+                named.map(|(_, node)| (group.clone(), node.clone()))
+            });
+            let report = Report {
+                groups: listed(&groups, reports),
+                dead: listed(&nodes, dead),
+                blocked: blocked.collect(),
+                ..status.report
+            };
+            let plan = status.plan.map(|plan| Plan {
+                members: nodes.iter().cloned().zip(members).collect(),
+                groups: listed(&groups, assignments),
+                answers: listed(&nodes, answers),
+                ..plan
+            });
+            let asks = nodes.iter().zip(asks).filter(|(_, asks)| *asks);
+            Status {
+                node: sender,
+                heard: listed(&nodes, heard),
+                asks: asks.map(|(node, _)| node.clone()).collect(),
+                report,
+                plan,
+                ..status
+            }
+        },
+    )
+}
+
+fn listed<K: Ord + Clone, V>(names: &[K], values: Vec<Option<V>>) -> BTreeMap<K, V> {
+    let pairs = names.iter().cloned().zip(values);
+    pairs
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
 }
 
 /// A leader's status in a cluster of two, with something in every list.
@@ -241,6 +307,7 @@ pub(crate) fn example() -> Status {
         phase: Phase::Active,
         deadtime: Duration::from_secs(2),
         heard: BTreeMap::from([(beta.clone(), heard)]),
+        asks: BTreeSet::from([beta.clone()]),
         term: Some(Term {
             number: 3,
             leader: alpha.clone(),

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Most groups of a cluster: a heartbeat names each of them, and must fit in one datagram.
-pub(crate) const GROUPS_MAX: usize = 512;
+pub const GROUPS_MAX: usize = 512;
 
 /// Most resources of one group.
 pub(crate) const RESOURCES_MAX: usize = 1000;

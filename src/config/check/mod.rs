@@ -8,6 +8,8 @@ mod links;
 mod nodes;
 mod timing;
 
+pub use groups::GROUPS_MAX;
+
 use crate::config::digest;
 use crate::config::interfaces::{InterfaceUse, Purpose};
 use crate::config::model::{Config, Respawn};

@@ -24,6 +24,7 @@ fn status() -> Status {
         phase: Phase::Active,
         deadtime: Duration::from_secs(6),
         heard: [].into(),
+        asks: [].into(),
         term: None,
         floor: None,
         electable: true,
@@ -43,18 +44,43 @@ fn sent(status: &Status) -> Message {
 
 /// The status' message with one field changed, or left out.
 fn decode_with(name: &str, value: Option<&str>) -> Result<Received, Reject> {
+    decode_message(&with(name, value))
+}
+
+/// The status' message with one field changed, or left out; a new one stands at the end of the body.
+fn with(name: &str, value: Option<&str>) -> Message {
+    let original = sent(&status());
+    let added = match original.field(name) {
+        Some(_) => None,
+        None => value.map(|value| (name, value)),
+    };
     let mut changed = Message::new();
-    if let Some(value) = value {
-        changed.push_text(name, value);
+    for field in original.fields() {
+        let text = std::str::from_utf8(&field.name).unwrap();
+        if let Some((name, value)) = added.filter(|_| text == "src") {
+            changed.push_text(name, value);
+        }
+        match value {
+            Some(value) if text == name => changed.push_text(name, value),
+            None if text == name => {}
+            Some(_) | None => assert!(changed.push(field.clone())),
+        }
     }
-    for field in sent(&status())
-        .fields()
-        .iter()
-        .filter(|f| f.name != name.as_bytes())
-    {
-        assert!(changed.push(field.clone()));
+    match name {
+        "ha_state" => changed,
+        _ => body::with_its_digest(&changed),
     }
-    decode(&netstring::seal(&changed, keys().sending_key()), &keys())
+}
+
+fn decode_message(message: &Message) -> Result<Received, Reject> {
+    decode(&netstring::seal(message, keys().sending_key()), &keys())
+}
+
+fn whole(received: Result<Received, Reject>) -> Status {
+    match received {
+        Ok(Received::Heartbeat(heartbeat)) if !heartbeat.brief => *heartbeat.status,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -66,8 +92,8 @@ fn a_heartbeat_reads_like_heartbeats_with_our_fields_before_the_common_ones() {
         .map(|f| format!("{}={}", f.name.escape_ascii(), f.value.escape_ascii()))
         .collect();
     let (auth, fields) = text.split_last().unwrap();
-    let expected = "t=status|st=active|dt=1770|ha_v=1|ha_cluster=example|ha_config=c0ffee|\
-         ha_flags=voting electable|ha_report=0|src=alpha|seq=e|hg=6b025b66|ts=6b025b6a|\
+    let expected = "t=status|st=active|dt=1770|ha_v=2|ha_cluster=example|ha_config=c0ffee|\
+         ha_flags=voting electable|ha_report=0|ha_state=e3b0c44298fc1c14|src=alpha|seq=e|hg=6b025b66|ts=6b025b6a|\
          ld=0.73 0.33 0.15 2/113 106|ttl=3";
     assert_eq!(fields.join("|"), expected);
     assert!(auth.starts_with("auth=1 "), "{auth}");
@@ -95,6 +121,7 @@ fn a_missing_or_bad_field_has_its_reason() {
         "ha_cluster",
         "ha_config",
         "ha_report",
+        "ha_state",
     ] {
         assert_eq!(decode_with(name, None), Err(Reject::MissingField), "{name}");
     }
@@ -113,6 +140,10 @@ fn a_missing_or_bad_field_has_its_reason() {
         ("ha_heard", "beta:1:1:q"),
         ("ha_groups", "web:r:100000000"),
         ("ha_groups", "web:z"),
+        ("ha_ask", "beta beta"),
+        ("ha_state", "e3b0c44298fc1c15"),
+        ("ha_state", "e3b0c44298fc1c14:x"),
+        ("ha_blocked", "beta"),
         ("ha_plan", ""),
         ("ha_request", "1:dance:web:beta"),
         ("ha_request", "1:move:web:beta:x"),
@@ -124,9 +155,55 @@ fn a_missing_or_bad_field_has_its_reason() {
             "{name}={value}"
         );
     }
-    assert_eq!(decode_with("ha_v", Some("2")), Err(Reject::UnknownVersion));
-    let unknown = decode_with("ha_later", Some("anything"));
-    assert_eq!(unknown, Ok(Received::Status(Box::new(status()))));
+    assert_eq!(decode_with("ha_v", Some("1")), Err(Reject::UnknownVersion));
+    assert_eq!(whole(decode_with("ha_later", Some("anything"))), status());
+}
+
+#[test]
+fn the_digest_covers_all_that_it_stands_for_and_nothing_of_it_stands_elsewhere() {
+    let other = with("ha_groups", Some("web:r"));
+    let mut under_the_old_digest = Message::new();
+    let mut outside = Message::new();
+    outside.push_text("ha_groups", "web:r");
+    for field in other.fields() {
+        if field.name == b"ha_state" {
+            under_the_old_digest.push_text("ha_state", "e3b0c44298fc1c14");
+        } else {
+            under_the_old_digest.push(field.clone());
+        }
+    }
+    for field in sent(&status()).fields() {
+        outside.push(field.clone());
+    }
+    let groups = whole(decode_message(&other)).report.groups;
+    assert_eq!(groups.len(), 1);
+    for bad in [under_the_old_digest, outside] {
+        assert_eq!(decode_message(&bad), Err(Reject::BadField));
+    }
+}
+
+#[test]
+fn a_brief_heartbeat_has_a_digest_and_nothing_that_it_stands_for() {
+    let mut full = status();
+    let group = GroupName::new("web").unwrap();
+    full.report.groups.insert(group, Default::default());
+    let digest = Encoded::of(&full).digest;
+    let packet = encode_brief(&full, digest, &keys(), &FACTS);
+    let head = Heartbeat {
+        status: Box::new(status()),
+        state: digest,
+        brief: true,
+    };
+    assert_eq!(decode(&packet, &keys()), Ok(Received::Heartbeat(head)));
+    let message = netstring::open(&packet, &keys()).unwrap();
+    let mut both = Message::new();
+    for field in message.fields() {
+        if field.name == b"src" {
+            both.push_text("ha_groups", "web:r");
+        }
+        both.push(field.clone());
+    }
+    assert_eq!(decode_message(&both), Err(Reject::BadField));
 }
 
 #[test]
@@ -161,10 +238,7 @@ fn as_many_nodes_and_groups_as_allowed_and_no_more() {
         "{}",
         packet.len()
     );
-    assert_eq!(
-        decode(&packet, &keys()),
-        Ok(Received::Status(Box::new(full.clone())))
-    );
+    assert_eq!(whole(decode(&packet, &keys())), full);
     let mut nodes = full.clone();
     nodes.heard.insert(NodeName::new("more").unwrap(), heard);
     let mut groups = full;
@@ -195,10 +269,7 @@ fn odd_facts_do_no_harm() {
         ttl: 0,
     };
     let packet = encode(&status(), &keys(), &facts);
-    assert_eq!(
-        decode(&packet, &keys()),
-        Ok(Received::Status(Box::new(status())))
-    );
+    assert_eq!(whole(decode(&packet, &keys())), status());
     let message = netstring::open(&packet, &keys()).unwrap();
     assert_eq!(message.text("ld").map(str::len), Some(LOADAVG_LENGTH_MAX));
 }
