@@ -307,6 +307,7 @@ fn the_digest_says_whether_two_nodes_are_configured_alike() {
         base.replace("\"10.1.0.1/24\"", "[\"10.1.0.1-10.1.0.1/24\"]")
             .replace("interface", "id = \"vip:10.1.0.1\", interface"),
         format!("{base}[timing]\ndeadtime = \"2000ms\""),
+        base.replace("name = \"g\"", "name = \"g\"\nstop_margin = \"250ms\""),
     ];
     for text in same {
         assert_eq!(hash(&text), hash(&base), "{text}");
@@ -327,12 +328,33 @@ fn the_digest_says_whether_two_nodes_are_configured_alike() {
         ),
         base.replace("name = \"g\"", "name = \"g\"\nauto_failback = false"),
         base.replace("name = \"beta\"", "name = \"beta\"\nrole = \"witness\""),
+        base.replace("name = \"g\"", "name = \"g\"\nstop_margin = \"20s\""),
     ];
     for text in different {
         assert_ne!(hash(&text), hash(&base), "{text}");
     }
     let other_node = Files::new(&base).load_on(&[], "beta").unwrap().0;
     assert_eq!(other_node.settings.config_hash, hash(&base));
+}
+
+#[test]
+fn a_group_has_one_keepalive_for_an_emergency_stop_unless_it_asks_for_more() {
+    let group = |name: &str, more: &str| {
+        format!(
+            "[[group]]\nname = \"{name}\"\n{more}resources = [{{ unit = \"{name}.service\" }}]\n"
+        )
+    };
+    let plain = group("plain", "");
+    let slow = group("slow", "stop_margin = \"20s\"\n");
+    let files = Files::new(&format!(
+        "{TWO_NODES}[timing]\nkeepalive = \"300ms\"\n{plain}{slow}"
+    ));
+    let config = files.load(&[]).unwrap().0;
+    let wanted = [Duration::from_millis(300), Duration::from_secs(20)];
+    for (group, wanted) in config.groups.iter().zip(wanted) {
+        assert_eq!(group.stop_margin, wanted);
+        assert_eq!(config.settings.stop_margin(&group.name), wanted);
+    }
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub(crate) const KEEPALIVE_MIN: Duration = Duration::from_millis(5);
 /// Longest of all timings and time-outs.
 pub(crate) const TIME_MAX: Duration = Duration::from_secs(3600);
 
+/// Longest time that an emergency stop may take: for so long a group is nowhere when its node is lost.
+pub(crate) const STOP_MARGIN_MAX: Duration = Duration::from_secs(600);
+
 /// Shortest time that a resource may be given to start or stop.
 pub(crate) const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
@@ -259,12 +262,16 @@ fn group(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawGroup> {
         at: list.at,
     });
     let auto_failback = table.read("auto_failback", problems, value::auto_failback);
+    let stop_margin = table.read("stop_margin", problems, |v| {
+        value::duration(v, KEEPALIVE_MIN..=STOP_MARGIN_MAX)
+    });
     let resources = resources(table, problems);
     let checks = health::checks(table, problems);
     Some(RawGroup {
         name: table.require("name", problems, value::name)?,
         nodes,
         auto_failback,
+        stop_margin,
         resources,
         checks,
     })

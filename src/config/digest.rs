@@ -41,6 +41,10 @@ pub(crate) fn digest(settings: &Settings, groups: &[Group]) -> u64 {
             hasher.text(node.as_str());
         }
         let resources = groups.iter().filter(|group| group.name == *name);
+        if let Some(margin) = group.stop_margin {
+            hasher.text("stop margin");
+            hasher.duration(margin);
+        }
         for resource in resources.flat_map(|group| &group.resources) {
             hasher.resource(resource);
         }

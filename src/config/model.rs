@@ -147,7 +147,18 @@ pub struct Group {
     /// This node is one of those that may run it.
     #[serde(default)]
     pub here: bool,
+    /// How long its emergency stop may take after the end of a lease, before others may start it.
+    #[serde(default = "stop_margin_default")]
+    pub stop_margin: Duration,
 }
+
+/// For a group that a version without the key has written down.
+fn stop_margin_default() -> Duration {
+    KEEPALIVE_DEFAULT
+}
+
+/// Default of the time between heartbeats.
+pub(crate) const KEEPALIVE_DEFAULT: Duration = Duration::from_millis(250);
 
 impl Group {
     /// Whether it consists of the same; how that is watched may differ.

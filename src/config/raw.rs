@@ -123,6 +123,8 @@ pub(crate) struct RawGroup {
     pub(crate) nodes: Option<Found<Vec<Found<NodeName>>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) auto_failback: Option<Found<bool>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_margin: Option<Found<Duration>>,
     pub(crate) resources: Vec<RawResource>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) checks: Vec<Found<HealthCheck>>,

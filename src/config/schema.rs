@@ -58,7 +58,14 @@ pub const LINK: Section = Section {
 /// `[[group]]`
 pub const GROUP: Section = Section {
     title: "[[group]]",
-    keys: &["name", "nodes", "auto_failback", "resources", "check"],
+    keys: &[
+        "name",
+        "nodes",
+        "auto_failback",
+        "stop_margin",
+        "resources",
+        "check",
+    ],
     later: &[],
 };
 

@@ -285,6 +285,7 @@ mod tests {
         let settings = GroupSettings {
             nodes: places.keys().cloned().collect(),
             auto_failback,
+            stop_margin: None,
             policies: BTreeMap::new(),
         };
         let situation = Situation {

@@ -43,6 +43,12 @@ impl Settings {
     pub fn standalone(&self) -> bool {
         self.nodes.len() == 1
     }
+
+    /// How long an emergency stop of this group may take after the end of a lease, before others may start it.
+    pub fn stop_margin(&self, group: &GroupName) -> Duration {
+        let own = self.groups.get(group).and_then(|group| group.stop_margin);
+        own.unwrap_or(self.keepalive)
+    }
 }
 
 /// One member.
@@ -59,6 +65,8 @@ pub struct GroupSettings {
     pub nodes: Vec<NodeName>,
     /// Whether it returns to a preferred node that came back.
     pub auto_failback: bool,
+    /// How long an emergency stop may take before what is left is killed; one keepalive if none.
+    pub stop_margin: Option<Duration>,
     /// What a failure of a resource leads to, by its identifier.
     pub policies: BTreeMap<String, FailurePolicy>,
 }

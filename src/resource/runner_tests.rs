@@ -188,6 +188,7 @@ fn group() -> Group {
         resources: vec![unit("a"), address("v"), address("w"), unit("b")],
         checks: Vec::new(),
         here: true,
+        stop_margin: Duration::from_millis(250),
     }
 }
 

@@ -146,6 +146,7 @@ impl Scenario {
                 GroupSettings {
                     nodes,
                     auto_failback,
+                    stop_margin: None,
                     policies: BTreeMap::new(),
                 },
             );

@@ -591,6 +591,7 @@ pub fn listed(nodes: &[&str]) -> GroupSettings {
     GroupSettings {
         nodes: nodes.iter().map(|n| node(n)).collect(),
         auto_failback: false,
+        stop_margin: None,
         policies: BTreeMap::from([(String::from("r"), MOVES)]),
     }
 }

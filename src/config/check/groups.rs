@@ -10,6 +10,7 @@ use crate::config::model::{Group, Resource, ResourceKind, Standby};
 use crate::config::place::{Found, Origin};
 use crate::config::problem::{Problems, Wrong};
 use crate::config::raw::{Raw, RawGroup, RawResource};
+use crate::config::value::show_duration;
 use crate::core::{GroupSettings, NodeSettings};
 use crate::ids::{GroupName, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,7 +56,13 @@ struct Taken {
 }
 
 /// Checks all groups.
-pub(crate) fn check(raw: &Raw, nodes: &Nodes, local: &NodeName, problems: &mut Problems) -> Groups {
+pub(crate) fn check(
+    raw: &Raw,
+    nodes: &Nodes,
+    local: &NodeName,
+    keepalive: Duration,
+    problems: &mut Problems,
+) -> Groups {
     let mut taken = Taken::default();
     let mut groups = Groups::default();
     let node_addresses = node_addresses(raw);
@@ -75,9 +82,11 @@ pub(crate) fn check(raw: &Raw, nodes: &Nodes, local: &NodeName, problems: &mut P
         let here = candidates.contains(local);
         let resources = resources(group, &node_addresses, &mut taken, problems);
         let policies = resources.iter().map(|it| (it.id.clone(), it.policy));
+        let stop_margin = stop_margin(group, keepalive, problems);
         let settings = GroupSettings {
             nodes: candidates,
             auto_failback: auto_failback(raw, group),
+            stop_margin,
             policies: policies.collect(),
         };
         groups.settings.insert(name.clone(), settings);
@@ -86,6 +95,7 @@ pub(crate) fn check(raw: &Raw, nodes: &Nodes, local: &NodeName, problems: &mut P
             resources,
             checks: health_checks(&group.checks),
             here,
+            stop_margin: stop_margin.unwrap_or(keepalive),
         });
     }
     sizes(raw, problems);
@@ -105,6 +115,25 @@ fn auto_failback(raw: &Raw, group: &RawGroup) -> bool {
     let own = group.auto_failback.as_ref();
     let common = raw.cluster.auto_failback.as_ref();
     own.or(common).is_none_or(|found| found.value)
+}
+
+/// None where it is one keepalive, written or not: nodes that differ in that alone agree.
+fn stop_margin(group: &RawGroup, keepalive: Duration, problems: &mut Problems) -> Option<Duration> {
+    let found = group.stop_margin.as_ref()?;
+    if found.value < keepalive {
+        let (margin, keepalive) = (show_duration(found.value), show_duration(keepalive));
+        let wrong = Wrong::new(format!(
+            "stop_margin = {margin} with keepalive = {keepalive}"
+        ));
+        let expected = "stop_margin to be at least as long as keepalive";
+        problems.add(
+            found.at,
+            wrong
+                .expected(expected)
+                .hint("without the key it is one keepalive"),
+        );
+    }
+    Some(found.value).filter(|margin| *margin != keepalive)
 }
 
 /// Who may run the group: as listed, or every member in the order of the files.

@@ -44,7 +44,7 @@ pub(crate) fn config(
     let nodes = nodes::check(raw, &host, problems);
     let timing = timing::check(&raw.timing, problems);
     let links = links::check(raw, &nodes, &host, problems);
-    let groups = groups::check(raw, &nodes, &host, problems);
+    let groups = groups::check(raw, &nodes, &host, timing.keepalive, problems);
     let keyfile = keyfile(raw, problems);
     if raw.respawn.len() > RESPAWN_MAX {
         let found = format!("{} entries of [[respawn]]", raw.respawn.len());

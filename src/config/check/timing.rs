@@ -1,5 +1,6 @@
 //! `[timing]`: keepalive < warntime < deadtime <= initdead.
 
+use crate::config::model::KEEPALIVE_DEFAULT;
 use crate::config::place::Found;
 use crate::config::problem::{Problems, Wrong};
 use crate::config::raw::RawTiming;
@@ -7,7 +8,7 @@ use crate::config::value::show_duration;
 use std::time::Duration;
 
 /// Default of `keepalive`.
-pub(crate) const KEEPALIVE: Duration = Duration::from_millis(250);
+pub(crate) const KEEPALIVE: Duration = KEEPALIVE_DEFAULT;
 /// Default of `warntime`, where it lies between the other two.
 pub(crate) const WARNTIME: Duration = Duration::from_secs(1);
 /// Default of `deadtime`.

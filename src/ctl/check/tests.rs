@@ -60,6 +60,7 @@ fn example() -> Config {
             ],
             checks: Vec::new(),
             here: true,
+            stop_margin: Duration::from_millis(250),
         }],
         respawn: Vec::new(),
     }

@@ -55,6 +55,7 @@ impl Stage {
             resources: vec![resource("first", first), resource("last", last)],
             checks: group,
             here: true,
+            stop_margin: Duration::from_millis(250),
         };
         let checks = Checks::new(Arc::new(group), Arc::new(units), changed, sender);
         Self {
