@@ -8,7 +8,6 @@ use ha_node::core::{
 };
 use ha_node::ids::{ClusterName, Generation, LinkId, NodeName, PlanVersion, Sequence, Term};
 use ha_node::wire::status::{Heard, Phase, Report, Status};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 const DEADTIME: u64 = 1000;
@@ -62,11 +61,7 @@ fn first_words(said: &Status) -> Status {
 impl Alpha {
     /// Both have heard each other for a while.
     fn in_contact() -> Self {
-        let persistent = Persistent {
-            generation: Generation(7),
-            standby: false,
-            blocked: BTreeSet::new(),
-        };
+        let persistent = Persistent::first(Generation(7));
         let now = DEADTIME;
         let mut core = Core::new(settings(), persistent, Instant::from_nanos(now * NANOS));
         let outputs = core.handle(Instant::from_nanos(now * NANOS), Input::Tick);

@@ -104,16 +104,13 @@ fn failed(group: GroupName, order: RequestId) -> Input {
 #[test]
 fn a_failed_start_counts_though_the_lease_has_lapsed() {
     let scenario = Scenario::calm(1, 2, Policy::Ignore);
-    let persistent = Persistent {
-        generation: Generation(1),
-        standby: false,
-        blocked: std::collections::BTreeSet::new(),
-    };
+    let persistent = Persistent::first(Generation(1));
     let mut now = Instant::from_nanos(0);
     let mut core = Core::new(scenario.settings(&scenario.nodes[0]), persistent, now);
     let end = now + 10 * scenario.deadtime;
     let failure = run_alone(&mut core, &mut now, Input::Tick, end).unwrap();
     now = now + scenario.deadtime;
-    let end = now + 10 * scenario.deadtime;
+    // Less than the first pause after a failed start.
+    let end = now + 4 * scenario.deadtime;
     assert!(run_alone(&mut core, &mut now, failure, end).is_none());
 }

@@ -14,7 +14,7 @@ use ha_node::wire::codec::{SenderFacts, encode};
 use ha_node::wire::keys::Keys;
 use ha_node::wire::size::packet_length_max;
 use ha_node::wire::status::{
-    Assignment, Fitness, GroupReport, GroupState, Heard, Phase, Plan, Report, Status,
+    Assignment, Fitness, GroupReport, GroupState, Heard, Phase, Plan, Profile, Report, Status,
 };
 use proptest::collection::btree_set;
 use proptest::prelude::*;
@@ -62,6 +62,8 @@ fn status(nodes: &[NodeName], groups: &[GroupName], of_each: GroupReport) -> Sta
         term: None,
         floor: None,
         electable: true,
+        reach: 1,
+        led: true,
         returning: false,
         voting: true,
         report: Report {
@@ -72,6 +74,10 @@ fn status(nodes: &[NodeName], groups: &[GroupName], of_each: GroupReport) -> Sta
         plan: None,
         request: None,
         config_hash: 1,
+        profile: Profile {
+            members: nodes.iter().map(|node| (node.clone(), false)).collect(),
+            ..Profile::default()
+        },
     }
 }
 
@@ -154,6 +160,7 @@ fn a_heartbeat_at_rest_does_not_grow_with_the_groups() {
         version: PlanVersion(3),
         members: nodes.iter().map(|n| (n.clone(), PlanVersion(1))).collect(),
         groups: groups.iter().map(|g| (g.clone(), run.clone())).collect(),
+        expelled: [].into(),
         answers: [].into(),
     });
     let mut exchange = Exchange::default();

@@ -16,7 +16,7 @@ enum Duty {
     Run {
         pinned: bool,
     },
-    Stop,
+    Stop(Urgency),
 }
 
 /// What a release does about groups whose stop has failed.
@@ -46,13 +46,13 @@ impl Core {
                 {
                     self.order_start(&name, pinned);
                 }
-                (up, Duty::Stop) if up.is_up() => self.order_stop(&name, Urgency::Orderly),
+                (up, Duty::Stop(urgency)) if up.is_up() => self.order_stop(&name, urgency),
                 (up, Duty::Run { pinned }) if up.is_up() => {
                     if let Some(local) = self.groups.get_mut(&name) {
                         local.pinned = pinned;
                     }
                 }
-                (_, Duty::AsItIs | Duty::Run { .. } | Duty::Stop) => {}
+                (_, Duty::AsItIs | Duty::Run { .. } | Duty::Stop(_)) => {}
             }
         }
         if !self.holds_lease() {
@@ -64,8 +64,11 @@ impl Core {
         let abandoned = self.leaving.is_some_and(|leaving| {
             !self.leader_counts() || self.now.since(leaving.since) > 2 * self.settings.deadtime
         });
-        if abandoned || self.was_replaced(group) {
-            return Duty::Stop;
+        if self.was_replaced(group) {
+            return Duty::Stop(Urgency::LeaseLost);
+        }
+        if abandoned {
+            return Duty::Stop(Urgency::Orderly);
         }
         let Some(plan) = &self.plan else {
             return Duty::AsItIs;
@@ -75,16 +78,20 @@ impl Core {
                 Duty::Run { pinned: *pinned }
             }
             Some(Assignment::Keep(node)) if *node == self.settings.local => Duty::AsItIs,
-            Some(Assignment::Run { .. } | Assignment::Keep(_) | Assignment::Nobody) => Duty::Stop,
+            // A plan names another owner only once this one has stopped, or could not run it any more: it may run there.
+            Some(Assignment::Run { .. } | Assignment::Keep(_)) => Duty::Stop(Urgency::LeaseLost),
+            Some(Assignment::Nobody) => Duty::Stop(Urgency::Orderly),
             None => Duty::AsItIs,
         }
     }
 
     /// Whether a peer that does not hear us says that we are dead and that it has the group: under `ignore` nobody else
-    /// can tell us that we are the sick one. A cut that heals looks the same for an instant, and is left to the leader.
+    /// can tell us that we are the sick one. Who is in contact with others is not. A cut that heals looks the same for an
+    /// instant, and is left to the leader.
     fn was_replaced(&self, group: &GroupName) -> bool {
         let patience = 2 * self.settings.keepalive;
         self.settings.policy == Policy::Ignore
+            && self.reach() == 0
             && self.peers.values().any(|peer| {
                 let deaf = peer.deaf_since.is_some_and(|t| self.now >= t + patience);
                 let says = |status: &Status| {

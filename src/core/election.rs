@@ -1,19 +1,22 @@
 //! Whose plan counts: the term that this node follows, and when it begins one of its own.
 //!
-//! A node leaves its leader only once that one is past: silent for deadtime, gone, or in another term. Under
-//! `ignore` the first node by name of those in contact leads, so that two partitions that meet agree at once.
+//! A node leaves its leader only once that one is past: silent for deadtime, gone, or in another term. The best connected
+//! node leads, the first by name of equals; a leader that another one outranks for deadtime hands over. Under `ignore` two
+//! partitions that meet agree by the same rule at once.
 
 use crate::core::Core;
 use crate::core::event::Event;
 use crate::core::leader::Leadership;
-use crate::core::peer::Contact;
+use crate::core::peer::{Contact, Peer};
 use crate::core::settings::Policy;
 use crate::ids::{NodeName, PlanVersion, Term};
 use crate::wire::status::{Phase, Plan, Status};
+use std::cmp::Reverse;
 
 impl Core {
     /// Follows another leader, or begins a term, where the present leader does not count any more.
     pub(super) fn elect(&mut self) {
+        self.hand_over_if_outranked();
         if let Some(term) = self.better_term() {
             self.enter_term(term);
         }
@@ -31,6 +34,7 @@ impl Core {
                 && !self.leader_counts()
                 && self.knows_its_company()
                 && self.could_be_elected()
+                && self.finds_voters()
                 && !self.has_just_resigned()
         };
         if must_begin {
@@ -51,13 +55,30 @@ impl Core {
         let Some(leadership) = &self.leadership else {
             return;
         };
-        let lost = leadership.was_elected && !self.elected();
-        let in_vain =
-            !leadership.was_elected && self.now >= leadership.begun + 2 * self.settings.deadtime;
+        let was_elected = leadership.elected_at.is_some();
+        let lost = was_elected && !self.elected();
+        let in_vain = !was_elected && self.now >= leadership.begun + 2 * self.settings.deadtime;
         if lost || in_vain || !self.could_be_elected() {
             if in_vain {
                 self.resigned = Some(self.now);
             }
+            self.leave_term();
+        }
+    }
+
+    /// A leader that does not reach a node which another one reaches would hold up, or expel, what that one need not.
+    fn hand_over_if_outranked(&mut self) {
+        let own = self.reach();
+        let leads = self.leadership.is_some();
+        let outranked = leads && self.able_peers().any(|(_, status)| status.reach > own);
+        self.outranked = match outranked {
+            true => self.outranked.or(Some(self.now)),
+            false => None,
+        };
+        let deadtime = self.settings.deadtime;
+        if self.outranked.is_some_and(|t| self.now >= t + deadtime) {
+            self.outranked = None;
+            self.resigned = Some(self.now);
             self.leave_term();
         }
     }
@@ -83,12 +104,19 @@ impl Core {
 
     /// Whether enough voters are in contact; always so under `ignore`.
     pub(super) fn could_be_elected(&self) -> bool {
-        let deadtime = self.settings.deadtime;
-        let met = self
-            .peers
-            .values()
-            .filter(|p| p.in_contact(self.now, deadtime));
+        let met = (self.peers.values()).filter(|p| self.is_near(p) && self.agrees_with(p));
         self.settings.policy == Policy::Ignore || met.count() + 1 >= self.settings.majority()
+    }
+
+    /// Whether enough of them are free to follow this node: who has a leader stays with it.
+    fn finds_voters(&self) -> bool {
+        let free = |peer: &&Peer| {
+            let status = peer.current();
+            status.is_some_and(|s| !s.led || names(s.term.as_ref(), &self.settings.local))
+        };
+        let near = (self.peers.values()).filter(|p| self.is_near(p) && self.agrees_with(p));
+        self.settings.policy == Policy::Ignore
+            || near.filter(free).count() + 1 >= self.settings.majority()
     }
 
     /// Whether the leader of the present term is there and still leads.
@@ -100,10 +128,8 @@ impl Core {
                 Policy::Ignore => self.candidate() == Some(&self.settings.local),
             };
         }
-        let heard = self
-            .peers
-            .get(&term.leader)
-            .filter(|p| p.is_heard(self.now, self.settings.deadtime));
+        let heard = (self.peers.get(&term.leader))
+            .filter(|p| p.is_heard(self.now, self.settings.deadtime) && self.agrees_with(p));
         let leads = heard
             .and_then(|p| p.current())
             .is_some_and(|s| s.term.as_ref() == Some(term));
@@ -114,22 +140,40 @@ impl Core {
         leads && wanted
     }
 
-    /// The first node by name, of this one and those in contact, that can lead.
+    /// The best of this node and those in contact that can lead. Under `ignore` one that leads already comes before all
+    /// that do not.
     fn candidate(&self) -> Option<&NodeName> {
+        let peers = self.able_peers().map(|(name, status)| {
+            let term = status.term.as_ref();
+            let leads =
+                names(term, name) && term.is_some_and(|t| t.generation == status.generation);
+            (name, status.reach, leads)
+        });
+        let able = self.voting() && self.leaving.is_none();
+        let local = (
+            &self.settings.local,
+            self.reach(),
+            self.leadership.is_some(),
+        );
+        let all = peers.chain(Some(local).filter(|_| able));
         let ignore = self.settings.policy == Policy::Ignore;
-        let able = |s: &Status| {
+        let rank = |(name, reach, leads): &(&NodeName, u32, bool)| {
+            (!(ignore && *leads), Reverse(*reach), (*name).clone())
+        };
+        all.min_by_key(rank).map(|(name, _, _)| name)
+    }
+
+    /// Peers in contact that can lead, as they say themselves.
+    fn able_peers(&self) -> impl Iterator<Item = (&NodeName, &Status)> {
+        let ignore = self.settings.policy == Policy::Ignore;
+        let able = move |s: &Status| {
             s.voting && !s.report.leaving && s.phase != Phase::Gone && (ignore || s.electable)
         };
-        let peers = self
-            .peers
-            .iter()
-            .filter(|(_, p)| p.in_contact(self.now, self.settings.deadtime));
-        let first = peers
-            .filter(|(_, p)| p.current().is_some_and(able))
-            .map(|(name, _)| name)
-            .next();
-        let local = Some(&self.settings.local).filter(|_| self.voting() && self.leaving.is_none());
-        first.into_iter().chain(local).min()
+        let near = (self.peers.iter()).filter(|(_, p)| self.is_near(p) && self.agrees_with(p));
+        near.filter_map(move |(name, peer)| {
+            let status = peer.current().filter(|status| able(status))?;
+            Some((name, status))
+        })
     }
 
     /// A later term of a leader that this node may follow.
@@ -139,10 +183,8 @@ impl Core {
             Policy::Majority => self.term.as_ref().map(|t| &t.leader),
             Policy::Ignore => self.candidate(),
         };
-        let heard = self
-            .peers
-            .iter()
-            .filter(|(_, p)| p.is_heard(self.now, self.settings.deadtime));
+        let heard = (self.peers.iter())
+            .filter(|(_, p)| p.is_heard(self.now, self.settings.deadtime) && self.agrees_with(p));
         heard
             .filter(|(name, _)| follow_anyone || wanted == Some(*name))
             .filter_map(|(name, peer)| {
@@ -169,10 +211,7 @@ impl Core {
     }
 
     fn latest_floor_in_contact(&self) -> Option<&Term> {
-        let peers = self
-            .peers
-            .values()
-            .filter(|p| p.in_contact(self.now, self.settings.deadtime));
+        let peers = (self.peers.values()).filter(|p| self.is_near(p) && self.agrees_with(p));
         peers.filter_map(|p| p.current()?.floor.as_ref()).max()
     }
 
@@ -189,6 +228,7 @@ impl Core {
         };
         self.enter_term(term);
         self.leadership = Some(Leadership::new(self.now));
+        self.outranked = None;
     }
 
     fn enter_term(&mut self, term: Term) {
@@ -238,4 +278,9 @@ impl Core {
             self.event(Event::Leader { term: leader });
         }
     }
+}
+
+/// Whether a term is one that this node leads.
+fn names(term: Option<&Term>, leader: &NodeName) -> bool {
+    term.is_some_and(|term| term.leader == *leader)
 }

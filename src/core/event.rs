@@ -4,7 +4,36 @@
 
 use crate::ids::{Generation, GroupName, LinkId, NodeName, Term};
 use crate::wire::status::Phase;
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// What of two nodes' configurations can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Section {
+    /// The members or their roles.
+    Nodes,
+    /// What it takes to run groups.
+    Policy,
+    /// Deadtime or keepalive.
+    Timing,
+    /// The groups or the nodes that may run them.
+    Groups,
+    /// Something else that must be equal.
+    Rest,
+}
+
+impl Section {
+    /// As it stands in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nodes => "[[node]]",
+            Self::Policy => "[quorum]",
+            Self::Timing => "[timing]",
+            Self::Groups => "[[group]]",
+            Self::Rest => "the rest",
+        }
+    }
+}
 
 /// One thing that people should know about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +87,12 @@ pub enum Event {
         /// The life that ended, if one was ever heard.
         generation: Option<Generation>,
     },
+    /// A peer that is still heard is promised nothing any more, and counts as dead: it does not hear this node, or the
+    /// leader is out of contact with it.
+    PeerGivenUp {
+        /// Who.
+        peer: NodeName,
+    },
     /// A peer is back with a new life.
     PeerRestarted {
         /// Who.
@@ -87,6 +122,15 @@ pub enum Event {
     /// A peer's configuration differs from ours in what must be equal.
     ConfigDiffers {
         /// Whose.
+        peer: NodeName,
+        /// In what.
+        sections: BTreeSet<Section>,
+        /// So much that neither counts on the other.
+        apart: bool,
+    },
+    /// A peer that had promised not to has declared this node dead: the clock of this machine stood still with it.
+    ClockStoodStill {
+        /// Which peer.
         peer: NodeName,
     },
     /// A peer's daemon is being restarted and leaves its groups running.

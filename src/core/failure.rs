@@ -42,6 +42,13 @@ pub struct Failures {
     trust: Trust,
 }
 
+/// When something failed, and how long the leader may need to learn of it: no bar is shorter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    pub(super) notice: Duration,
+}
+
 /// Those of one resource, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Recent {
@@ -101,25 +108,25 @@ impl Failures {
         &mut self,
         resource: &str,
         policy: FailurePolicy,
-        now: Instant,
+        moment: Moment,
     ) -> Consequence {
-        let attempt = self.note(resource, policy, now);
+        let attempt = self.note(resource, policy, moment.now);
         match policy.reaction {
             Reaction::Ignore => Consequence::Ignore,
             Reaction::Restart { limit } if attempt <= limit => {
                 Consequence::Restart { attempt, limit }
             }
             Reaction::Restart { .. } => {
-                self.bar(resource, policy, now);
+                self.bar(resource, policy, moment);
                 Consequence::Bar
             }
         }
     }
 
     /// A resource did not start, or did not stop while a start was undone: to try it again here would be in vain.
-    pub(super) fn on_defeat(&mut self, resource: &str, policy: FailurePolicy, now: Instant) {
-        self.note(resource, policy, now);
-        self.bar(resource, policy, now);
+    pub(super) fn on_defeat(&mut self, resource: &str, policy: FailurePolicy, moment: Moment) {
+        self.note(resource, policy, moment.now);
+        self.bar(resource, policy, moment);
     }
 
     /// Counts one failure; answers how many of the resource lie within its window.
@@ -137,7 +144,7 @@ impl Failures {
         u32::try_from(within.count()).unwrap_or(u32::MAX)
     }
 
-    fn bar(&mut self, resource: &str, policy: FailurePolicy, now: Instant) {
+    fn bar(&mut self, resource: &str, policy: FailurePolicy, moment: Moment) {
         let (trials, before) = match &self.trust {
             Trust::Whole => (0, Duration::ZERO),
             Trust::Barred { trials, window, .. } | Trust::Doubted { trials, window, .. } => {
@@ -147,7 +154,8 @@ impl Failures {
         // One resource with a short window must not make others look well.
         let window = policy.window.max(before);
         self.trust = Trust::Barred {
-            until: (trials < TRIALS_MAX).then(|| now + pause(window, trials)),
+            until: (trials < TRIALS_MAX)
+                .then(|| moment.now + pause(window, trials).max(moment.notice)),
             window,
             trials,
             cause: resource.to_owned(),
@@ -285,6 +293,13 @@ mod tests {
         }
     }
 
+    fn when(seconds: u64) -> Moment {
+        Moment {
+            now: at(seconds),
+            notice: Duration::from_millis(500),
+        }
+    }
+
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
@@ -296,7 +311,7 @@ mod tests {
     #[test]
     fn restarts_are_limited_within_a_window_that_slides() {
         let mut failures = Failures::default();
-        let mut fail = |seconds| failures.on_failure("a", policy(2), at(seconds));
+        let mut fail = |seconds| failures.on_failure("a", policy(2), when(seconds));
         assert_eq!(fail(0), restart(1, 2));
         assert_eq!(fail(50), restart(2, 2));
         assert_eq!(fail(65), restart(2, 2));
@@ -308,10 +323,13 @@ mod tests {
     #[test]
     fn each_resource_has_its_own_count() {
         let mut failures = Failures::default();
-        assert_eq!(failures.on_failure("a", policy(1), at(0)), restart(1, 1));
-        assert_eq!(failures.on_failure("b", policy(1), at(0)), restart(1, 1));
+        assert_eq!(failures.on_failure("a", policy(1), when(0)), restart(1, 1));
+        assert_eq!(failures.on_failure("b", policy(1), when(0)), restart(1, 1));
         assert_eq!(failures.count(), 2);
-        assert_eq!(failures.on_failure("b", policy(0), at(0)), Consequence::Bar);
+        assert_eq!(
+            failures.on_failure("b", policy(0), when(0)),
+            Consequence::Bar
+        );
     }
 
     #[test]
@@ -322,7 +340,7 @@ mod tests {
             window: WINDOW,
         };
         for second in 0..1000 {
-            let consequence = failures.on_failure("a", policy, at(second));
+            let consequence = failures.on_failure("a", policy, when(second));
             assert_eq!(consequence, Consequence::Ignore);
         }
         assert_eq!(failures.count(), 128);
@@ -332,8 +350,8 @@ mod tests {
     #[test]
     fn counts_expire_one_by_one() {
         let mut failures = Failures::default();
-        failures.on_failure("a", policy(9), at(0));
-        failures.on_failure("a", policy(9), at(10));
+        failures.on_failure("a", policy(9), when(0));
+        failures.on_failure("a", policy(9), when(10));
         assert_eq!(failures.next_deadline(Stint::None), Some(at(64)));
         assert!(!failures.expire(at(64), Stint::None));
         assert_eq!(failures.count(), 1);
@@ -346,7 +364,7 @@ mod tests {
     #[test]
     fn a_bar_ends_soon_with_a_doubt_that_a_whole_window_of_running_ends() {
         let mut failures = Failures::default();
-        failures.on_defeat("a", policy(9), at(10));
+        failures.on_defeat("a", policy(9), when(10));
         assert_eq!(failures.next_deadline(Stint::None), Some(at(11)));
         assert!(!failures.expire(at(10), Stint::None));
         assert!(failures.expire(at(11), Stint::None));
@@ -363,9 +381,17 @@ mod tests {
     }
 
     #[test]
+    fn a_bar_lasts_until_the_leader_can_know_of_it() {
+        let mut failures = Failures::default();
+        let notice = Duration::from_secs(5);
+        failures.on_defeat("a", policy(0), Moment { now: at(0), notice });
+        assert_eq!(failures.next_deadline(Stint::None), Some(at(5)));
+    }
+
+    #[test]
     fn a_bar_ends_with_its_cause_and_with_no_other() {
         let mut failures = Failures::default();
-        failures.on_defeat("a", policy(0), at(0));
+        failures.on_defeat("a", policy(0), when(0));
         assert!(!failures.on_recovery("b", at(0)));
         assert!(failures.on_recovery("a", at(0)));
         assert_eq!(failures.fitness(), Fitness::Doubtful);
@@ -373,7 +399,7 @@ mod tests {
             !failures.on_recovery("a", at(0)),
             "there is no bar any more"
         );
-        failures.on_defeat("b", policy(0), at(0));
+        failures.on_defeat("b", policy(0), when(0));
         assert!(!failures.on_recovery("a", at(0)), "the newest cause counts");
     }
 
@@ -384,15 +410,15 @@ mod tests {
             window: WINDOW / 8,
             ..policy(0)
         };
-        assert_eq!(failures.on_failure("a", policy(1), at(0)), restart(1, 1));
-        assert_eq!(failures.on_failure("b", short, at(1)), Consequence::Bar);
+        assert_eq!(failures.on_failure("a", policy(1), when(0)), restart(1, 1));
+        assert_eq!(failures.on_failure("b", short, when(1)), Consequence::Bar);
         assert!(failures.expire(at(2), Stint::None));
         assert_eq!(
-            failures.on_failure("a", policy(1), at(12)),
+            failures.on_failure("a", policy(1), when(12)),
             Consequence::Bar
         );
         assert!(failures.expire(at(14), Stint::None));
-        failures.on_defeat("b", short, at(73));
+        failures.on_defeat("b", short, when(73));
         assert_eq!(
             failures.next_deadline(Stint::None),
             Some(at(77)),
@@ -403,7 +429,7 @@ mod tests {
     #[test]
     fn trials_come_back_in_time_and_the_doubt_stays() {
         let mut failures = Failures::default();
-        failures.on_defeat("a", policy(0), at(0));
+        failures.on_defeat("a", policy(0), when(0));
         failures.expire(at(1), Stint::None);
         failures.expire(at(640), Stint::None);
         assert_eq!(failures.next_deadline(Stint::None), Some(at(641)));
@@ -416,13 +442,13 @@ mod tests {
     fn a_trial_under_way_uses_up_no_time() {
         let mut failures = Failures::default();
         for now in [0, 1000] {
-            failures.on_defeat("a", policy(0), at(now));
+            failures.on_defeat("a", policy(0), when(now));
             failures.expire(at(now + 2), Stint::None);
             assert_eq!(failures.next_deadline(Stint::Beginning), Some(at(now + 64)));
             failures.expire(at(now + 999), Stint::Beginning);
             assert_eq!(failures.next_deadline(Stint::Beginning), None);
         }
-        failures.on_defeat("a", policy(0), at(2000));
+        failures.on_defeat("a", policy(0), when(2000));
         assert_eq!(
             failures.next_deadline(Stint::None),
             Some(at(2004)),
@@ -436,7 +462,7 @@ mod tests {
         let mut now = 0;
         let mut pauses = Vec::new();
         for _ in 0..TRIALS_MAX {
-            failures.on_defeat("a", policy(0), at(now));
+            failures.on_defeat("a", policy(0), when(now));
             let end = failures.next_deadline(Stint::None).unwrap();
             pauses.push(end.since(at(now)).as_secs());
             now += pauses.last().unwrap();
@@ -444,7 +470,7 @@ mod tests {
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64]);
         assert!(!failures.is_final());
-        failures.on_defeat("a", policy(0), at(now));
+        failures.on_defeat("a", policy(0), when(now));
         assert!(failures.is_final());
         assert_eq!(failures.next_deadline(Stint::None), None);
         assert!(!failures.expire(at(1_000_000), Stint::None));

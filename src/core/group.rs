@@ -100,6 +100,14 @@ impl LocalGroup {
         }
     }
 
+    /// Since when all of it runs here.
+    pub(super) fn runs_since(&self) -> Option<Instant> {
+        match self.stint() {
+            Stint::Since(since) => Some(since),
+            Stint::None | Stint::Beginning => None,
+        }
+    }
+
     /// What of it may run here.
     pub(super) fn holding(&self) -> Option<Holding> {
         let up = match self.activity {

@@ -6,6 +6,7 @@ use crate::core::time::Instant;
 use crate::ids::{Generation, GroupName, LinkId, NodeName, RequestId};
 use crate::wire::status::{Refusal, Status};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -193,6 +194,29 @@ pub struct Persistent {
     /// Failed stops that others reported: where a group may still run.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub blocked: BTreeSet<(GroupName, NodeName)>,
+    /// Those of nodes that were away when a person cleared them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub cleared: BTreeSet<(GroupName, NodeName)>,
+    /// In which life of each node that was heard.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lives: BTreeMap<NodeName, Generation>,
+    /// Deadtime for which this node may have promised something last: a new life keeps silent for as long.
+    #[serde(default)]
+    pub promised: Duration,
+}
+
+impl Persistent {
+    /// What a first life starts from.
+    pub fn first(generation: Generation) -> Self {
+        Self {
+            generation,
+            standby: false,
+            blocked: BTreeSet::new(),
+            cleared: BTreeSet::new(),
+            lives: BTreeMap::new(),
+            promised: Duration::ZERO,
+        }
+    }
 }
 
 /// What a daemon finds running that its earlier life has started, and may go on with.

@@ -1,19 +1,16 @@
-//! What the leader of a term keeps: its plan, who is a member, who is dead for certain.
-//!
-//! A node counts as dead for certain under `majority` once a majority of the voters, this one among them, has
-//! reported so under this term, and the stop margin has passed since; under `ignore` once it is dead to this node.
+//! What the leader of a term keeps: its plan, who is a member, who is expelled, where each group shall run.
 
 use crate::core::Core;
+use crate::core::accounts::Accounts;
 use crate::core::event::Event;
-use crate::core::peer::Contact;
-use crate::core::plan::{Decision, Knowledge, Place, Situation, Standing};
-use crate::core::rules::{BrokenRule, shortened};
+use crate::core::plan::{Decision, Place, Situation, Standing};
+use crate::core::rules::BrokenRule;
 use crate::core::settings::{GroupSettings, Policy};
 use crate::core::time::Instant;
-use crate::ids::{Generation, GroupName, NodeName, PlanVersion, Sequence};
+use crate::ids::{Generation, GroupName, NodeName, PlanVersion};
 use crate::wire::status::{
     Answer, Assignment, Fitness, ForwardedRequest, GroupReport, GroupState, Phase, Plan, Refusal,
-    Report, Wish,
+    Status, Wish,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,21 +21,20 @@ pub(super) struct Leadership {
     /// From which version on a node is no longer named for a group.
     unnamed_at: BTreeMap<(GroupName, NodeName), PlanVersion>,
     /// Since when a node has been reported dead by enough voters.
-    condemned: BTreeMap<NodeName, Instant>,
-    /// Dead for certain, until readmitted.
-    dead: BTreeSet<NodeName>,
+    pub(super) condemned: BTreeMap<NodeName, Instant>,
+    /// Dead for certain, until readmitted; since when it was condemned.
+    pub(super) dead: BTreeMap<NodeName, Instant>,
+    /// Since when a node has been out of contact with this one.
+    pub(super) out_of_contact: BTreeMap<NodeName, Instant>,
     /// The life in which a member was admitted.
     admitted: BTreeMap<NodeName, Generation>,
     /// A person's wishes.
     pins: BTreeMap<GroupName, NodeName>,
     reasons: BTreeMap<GroupName, &'static str>,
-    /// A majority has voted for this term.
-    pub(super) was_elected: bool,
+    /// When a majority had voted for this term: only what was said later counts.
+    pub(super) elected_at: Option<Instant>,
     /// When this node began the term.
     pub(super) begun: Instant,
-    /// The last words of nodes that were out of contact when this node was elected: they may have followed another
-    /// leader since they were said.
-    disregarded: BTreeMap<NodeName, (Generation, Sequence)>,
 }
 
 impl Leadership {
@@ -48,46 +44,39 @@ impl Leadership {
             version: PlanVersion(0),
             members: BTreeMap::new(),
             groups: BTreeMap::new(),
+            expelled: BTreeSet::new(),
             answers: BTreeMap::new(),
         };
         Self {
             plan,
             unnamed_at: BTreeMap::new(),
             condemned: BTreeMap::new(),
-            dead: BTreeSet::new(),
+            dead: BTreeMap::new(),
+            out_of_contact: BTreeMap::new(),
             admitted: BTreeMap::new(),
             pins: BTreeMap::new(),
             reasons: BTreeMap::new(),
-            was_elected: false,
+            elected_at: None,
             begun,
-            disregarded: BTreeMap::new(),
         }
+    }
+
+    /// Whether a node that followed a version knows that it is not named for a group any more.
+    pub(super) fn is_informed(
+        &self,
+        group: &GroupName,
+        node: &NodeName,
+        version: PlanVersion,
+    ) -> bool {
+        let unnamed = self.unnamed_at.get(&(group.clone(), node.clone()));
+        unnamed.is_none_or(|at| version >= *at)
     }
 
     /// Why a group is where the plan has it.
     pub(super) fn reason(&self, group: &GroupName) -> Option<&'static str> {
         self.reasons.get(group).copied()
     }
-
-    /// When the next node becomes dead for certain.
-    pub(super) fn next_deadline(&self, margin: std::time::Duration) -> Option<Instant> {
-        self.condemned
-            .iter()
-            .filter(|(n, _)| !self.dead.contains(*n))
-            .map(|(_, t)| *t + margin)
-            .min()
-    }
 }
-
-/// What the leader has from one node under its own term.
-struct Account<'a> {
-    report: &'a Report,
-    generation: Generation,
-    in_contact: bool,
-    voting: bool,
-}
-
-type Accounts<'a> = BTreeMap<&'a NodeName, Account<'a>>;
 
 impl Core {
     /// Makes a new plan if what is known asks for one; true if it did.
@@ -98,9 +87,7 @@ impl Core {
         let Some(mut leadership) = self.leadership.take() else {
             return false;
         };
-        if !std::mem::replace(&mut leadership.was_elected, true) {
-            leadership.disregarded = self.words_out_of_contact();
-        }
+        leadership.elected_at.get_or_insert(self.now);
         let mut events = Vec::new();
         let changed = self.replan(&mut leadership, &mut events);
         if changed {
@@ -115,13 +102,15 @@ impl Core {
         let own = self.report();
         let accounts = self.accounts(&own, leadership);
         self.note_deaths(leadership, &accounts);
-        let answers = self.answers(leadership, events);
+        let answers = self.answers(leadership, &accounts, events);
+        let expelled = self.expelled(leadership, &accounts);
         let members = self.members(leadership, &accounts);
         let groups = self.assignments(leadership, &accounts, &members);
         let next = Plan {
             version: leadership.plan.version,
             members,
             groups,
+            expelled,
             answers,
         };
         if next == leadership.plan && next.version > PlanVersion(0) {
@@ -129,124 +118,6 @@ impl Core {
         }
         self.publish(leadership, next, &accounts, events);
         true
-    }
-
-    /// Nodes whose newest word was said under this term, this one too.
-    fn accounts<'a>(&'a self, own: &'a Report, leadership: &Leadership) -> Accounts<'a> {
-        let mut accounts = BTreeMap::new();
-        let local = Account {
-            report: own,
-            generation: self.generation,
-            in_contact: true,
-            voting: self.voting(),
-        };
-        accounts.insert(&self.settings.local, local);
-        for (name, peer) in &self.peers {
-            let Some(status) = peer.current() else {
-                continue;
-            };
-            if status.term != self.term && !self.broken(BrokenRule::ReportsOfAnyTerm) {
-                continue;
-            }
-            let words = (status.generation, status.sequence);
-            if leadership
-                .disregarded
-                .get(name)
-                .is_some_and(|last| words <= *last)
-            {
-                continue;
-            }
-            accounts.insert(
-                name,
-                Account {
-                    report: &status.report,
-                    generation: status.generation,
-                    in_contact: peer.in_contact(self.now, self.settings.deadtime),
-                    voting: status.voting,
-                },
-            );
-        }
-        accounts
-    }
-
-    /// The newest message of each node that is not in contact, by a clock that may run differently.
-    fn words_out_of_contact(&self) -> BTreeMap<NodeName, (Generation, Sequence)> {
-        let whole = !self.broken(BrokenRule::ReportsOfAnyTerm);
-        if self.settings.policy == Policy::Ignore || !whole {
-            return BTreeMap::new();
-        }
-        let near = shortened(self.settings.deadtime);
-        let far = self
-            .peers
-            .iter()
-            .filter(|(_, p)| !p.in_contact(self.now, near));
-        far.filter_map(|(name, peer)| {
-            let status = peer.current()?;
-            Some((name.clone(), (status.generation, status.sequence)))
-        })
-        .collect()
-    }
-
-    fn note_deaths(&self, leadership: &mut Leadership, accounts: &Accounts<'_>) {
-        for (name, peer) in &self.peers {
-            if matches!(peer.contact, Contact::Left(_)) {
-                leadership.dead.insert(name.clone());
-            } else if self.is_condemned(name, leadership, accounts) {
-                let since = *leadership.condemned.entry(name.clone()).or_insert(self.now);
-                if self.now >= since + self.stop_margin() {
-                    leadership.dead.insert(name.clone());
-                }
-            } else {
-                leadership.condemned.remove(name);
-            }
-        }
-    }
-
-    /// Whether enough voters have taken part in declaring a node dead.
-    fn is_condemned(
-        &self,
-        name: &NodeName,
-        leadership: &Leadership,
-        accounts: &Accounts<'_>,
-    ) -> bool {
-        let admission = leadership
-            .plan
-            .members
-            .get(name)
-            .copied()
-            .unwrap_or_default();
-        let dead_to = |account: &Account<'_>| {
-            account.in_contact
-                && account.report.version >= admission
-                && account
-                    .report
-                    .dead
-                    .get(name)
-                    .is_some_and(|d| !d.heard_again)
-        };
-        if !accounts.get(&self.settings.local).is_some_and(dead_to) {
-            return false;
-        }
-        match self.settings.policy {
-            // One cable that is cut is no death: whoever is in contact must not hear it either.
-            Policy::Ignore => accounts.values().filter(|a| a.in_contact).all(dead_to),
-            Policy::Majority => {
-                let votes = accounts.values().filter(|a| {
-                    a.in_contact
-                        && a.report.version >= admission
-                        && a.report.dead.contains_key(name)
-                });
-                votes.count() >= self.settings.majority()
-            }
-        }
-    }
-
-    /// How long an owner without a lease has for stopping before others start.
-    pub(super) fn stop_margin(&self) -> std::time::Duration {
-        match self.settings.policy {
-            Policy::Majority => self.settings.keepalive,
-            Policy::Ignore => std::time::Duration::ZERO,
-        }
     }
 
     /// The members, each with the version that admitted it.
@@ -259,18 +130,19 @@ impl Core {
         let mut members = BTreeMap::new();
         for name in self.settings.nodes.keys() {
             let before = leadership.plan.members.get(name).copied();
+            let absent = |name| leadership.dead.contains_key(name) || self.has_left(name, accounts);
             let account = accounts.get(name).filter(|a| a.in_contact);
             let version = match (account, before) {
-                (None, Some(before)) if !leadership.dead.contains(name) => Some(before),
+                (None, Some(before)) if !absent(name) => Some(before),
                 (None, _) => None,
-                (Some(account), Some(before)) if !leadership.dead.contains(name) => {
+                (Some(account), Some(before)) if !leadership.dead.contains_key(name) => {
                     let same_life = leadership.admitted.get(name) == Some(&account.generation);
                     let bump = !same_life || complained_of(name, before, accounts);
                     Some(if bump { current.next() } else { before })
                 }
                 (Some(account), _) => {
                     let certain =
-                        account.report.version == current || !leadership.dead.contains(name);
+                        account.report.version == current || !leadership.dead.contains_key(name);
                     certain.then(|| current.next())
                 }
             };
@@ -350,14 +222,18 @@ impl Core {
         accounts: &Accounts<'_>,
         members: &BTreeMap<NodeName, PlanVersion>,
     ) -> BTreeMap<NodeName, Place> {
-        let runners = self.settings.nodes.iter().filter(|(_, node)| !node.witness);
-        runners
-            .map(|(name, _)| {
+        // Whatever runs somewhere counts, whatever the role or the place of that node is in our configuration.
+        let strangers = self.strangers();
+        let names = self.settings.nodes.keys().chain(&strangers);
+        names
+            .map(|name| {
                 let account = accounts.get(name);
                 let member = members.contains_key(name);
                 let knowledge = self.knowledge(group, name, leadership, accounts);
-                let listed = settings.nodes.contains(name);
-                let here = account.map(|a| a.report.groups.get(group).copied().unwrap_or_default());
+                let here = account.and_then(|a| a.report.groups.get(group)).copied();
+                let witness = self.settings.nodes.get(name).is_none_or(|n| n.witness);
+                // Only who knows the group, and may run it as far as it knows, reports on it.
+                let listed = settings.nodes.contains(name) && !witness && here.is_some();
                 let fitness = here.map(|g| g.fitness).unwrap_or_default();
                 let standing = if fitness == Fitness::Unfit || !listed {
                     Standing::Unable
@@ -371,12 +247,12 @@ impl Core {
                     Standing::Willing
                 };
                 let reachable = account.is_some_and(|a| a.in_contact) && member;
-                let voting = account.is_some_and(|a| a.voting);
+                let able = account.is_some_and(|a| a.voting && a.quorate);
                 (
                     name.clone(),
                     Place {
                         knowledge,
-                        reachable: reachable && voting,
+                        reachable: reachable && able,
                         standing,
                     },
                 )
@@ -384,71 +260,11 @@ impl Core {
             .collect()
     }
 
-    fn knowledge(
-        &self,
-        group: &GroupName,
-        node: &NodeName,
-        leadership: &Leadership,
-        accounts: &Accounts<'_>,
-    ) -> Knowledge {
-        let account = accounts
-            .get(node)
-            .filter(|_| !leadership.dead.contains(node));
-        let Some(account) = account else {
-            return self.knowledge_of_absent(group, node, leadership, accounts);
-        };
-        let here = account
-            .report
-            .groups
-            .get(group)
-            .copied()
-            .unwrap_or_default();
-        match here.state {
-            GroupState::Blocked => Knowledge::Blocked,
-            GroupState::Starting | GroupState::Started => Knowledge::Running,
-            GroupState::Stopping => Knowledge::Settling,
-            GroupState::Stopped => {
-                let unnamed = leadership.unnamed_at.get(&(group.clone(), node.clone()));
-                let named = matches!(leadership.plan.groups.get(group),
-                    Some(Assignment::Run { node: owner, .. }) if owner == node);
-                let informed = unnamed.is_none_or(|version| account.report.version >= *version);
-                if informed && !named {
-                    Knowledge::Clear
-                } else {
-                    Knowledge::Settling
-                }
-            }
-        }
-    }
-
-    fn knowledge_of_absent(
-        &self,
-        group: &GroupName,
-        node: &NodeName,
-        leadership: &Leadership,
-        accounts: &Accounts<'_>,
-    ) -> Knowledge {
-        let claim = (group.clone(), node.clone());
-        let left = self
-            .peers
-            .get(node)
-            .is_some_and(|p| matches!(p.contact, Contact::Left(_)));
-        if accounts
-            .values()
-            .any(|a| a.in_contact && a.report.blocked.contains(&claim))
-        {
-            Knowledge::Blocked
-        } else if left || leadership.dead.contains(node) {
-            Knowledge::Clear
-        } else {
-            Knowledge::Unknown
-        }
-    }
-
     /// Answers what persons have asked of the leader since the last plan.
     fn answers(
         &self,
         leadership: &mut Leadership,
+        accounts: &Accounts<'_>,
         events: &mut Vec<Event>,
     ) -> BTreeMap<NodeName, Answer> {
         let mut answers = leadership.plan.answers.clone();
@@ -456,7 +272,7 @@ impl Core {
             .forwarded()
             .map(|r| (&self.settings.local, self.generation, r));
         let peers = self.peers.iter().filter_map(|(name, peer)| {
-            let status = peer.current().filter(|s| s.term == self.term)?;
+            let status = peer.current().filter(|_| accounts.contains_key(name))?;
             status
                 .request
                 .as_ref()
@@ -549,9 +365,9 @@ impl Core {
         })
     }
 
-    /// Whether a majority of the voters votes for this node by words that echo what it sent within deadtime, less the
-    /// drift margin; always so under `ignore`. A voter leaves only a leader that it has not heard for deadtime, so while
-    /// this is true no other leader can have their votes.
+    /// Whether a majority of the voters votes for this node by words that echo what it sent within deadtime, theirs or
+    /// ours, less the drift margin; always so under `ignore`. A voter leaves only a leader that it has not heard for
+    /// deadtime, so while this is true no other leader can have their votes.
     pub(super) fn elected(&self) -> bool {
         if self.leadership.is_none() {
             return false;
@@ -560,10 +376,11 @@ impl Core {
             Policy::Ignore => true,
             Policy::Majority => {
                 let votes = self.peers.values().filter(|peer| {
-                    peer.in_contact(self.now, shortened(self.settings.deadtime))
-                        && peer.current().is_some_and(|s| {
-                            s.voting && s.term == self.term && s.phase != Phase::Gone
-                        })
+                    let votes =
+                        |s: &Status| s.voting && s.term == self.term && s.phase != Phase::Gone;
+                    self.is_near(peer)
+                        && self.agrees_with(peer)
+                        && peer.current().is_some_and(votes)
                 });
                 votes.count() + usize::from(self.voting()) >= self.settings.majority()
             }

@@ -50,13 +50,14 @@ impl Core {
     fn promised_lease(&self) -> Lease {
         match self.settings.policy {
             Policy::Ignore => match &self.last_sent {
-                Some((at, _)) => Lease::Until(*at + shortened(self.settings.deadtime)),
+                Some((at, _)) => Lease::Until(*at + shortened(self.shortest_deadtime())),
                 None => Lease::None,
             },
             Policy::Majority => {
                 let mut promises: Vec<_> = self
                     .peers
                     .values()
+                    .filter(|peer| self.agrees_with(peer))
                     .filter_map(|p| p.promised_until())
                     .collect();
                 promises.sort_unstable_by(|a, b| b.cmp(a));

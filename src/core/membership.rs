@@ -1,15 +1,14 @@
 //! Who is heard: messages in, late and dead peers, links, and the pause of this node itself.
 
 use crate::core::event::Event;
-use crate::core::io::Output;
-use crate::core::leader;
 use crate::core::peer::{Contact, Death, Freshness, Peer, names};
 use crate::core::rules::{BrokenRule, lengthened, shortened};
 use crate::core::settings::Policy;
 use crate::core::time::Instant;
 use crate::core::{Core, OwnLinks};
-use crate::ids::{Generation, GroupName, LinkId, NodeName, Sequence};
-use crate::wire::status::{GroupState, Phase, Status, Wish};
+use crate::ids::{Generation, LinkId, NodeName, Sequence};
+use crate::wire::status::{Phase, Status};
+use std::collections::BTreeSet;
 
 impl Core {
     /// A turn that comes much too late means that this node stood still: the others may have replaced it.
@@ -20,7 +19,7 @@ impl Core {
         let pause = self.now.since(before);
         let silence = self.last_sent.as_ref().map(|(at, _)| self.now.since(*at));
         // Packets that came in between do not tell the others that we live.
-        if silence.is_some_and(|silence| silence >= shortened(self.settings.deadtime)) {
+        if silence.is_some_and(|silence| silence >= shortened(self.shortest_deadtime())) {
             self.event(Event::StoodStill {
                 pause: silence.unwrap_or_default(),
             });
@@ -35,7 +34,7 @@ impl Core {
     }
 
     /// Everything heard is too old to act on: release, and ask afterwards.
-    fn forget_everybody(&mut self) {
+    pub(super) fn forget_everybody(&mut self) {
         let grace = self.now + self.settings.deadtime;
         self.peers
             .values_mut()
@@ -84,7 +83,7 @@ impl Core {
         };
         let local = (&self.settings.local, self.generation);
         let freshness = match whole {
-            true => peer.judge(&status, local),
+            true => peer.judge(&status, local, self.now),
             false => peer.judge_brief(&status, local, self.now, self.settings.deadtime),
         };
         // One that does not hear us yet is answered at once: what it echoes may have waited in a queue.
@@ -106,13 +105,37 @@ impl Core {
     }
 
     fn take_in(&mut self, name: &NodeName, status: Box<Status>) {
-        self.note_life(name, &status);
-        self.note_words(name, &status);
+        let local = &self.settings.local;
+        let echoed = status.heard.get(local).map(|heard| heard.sequence);
+        // What answers nothing that was sent lately may have been under way for long: it is no sign of life.
+        let sent_at = echoed.and_then(|sequence| self.sent.time_of(sequence));
+        let fresh = sent_at.is_some_and(|at| self.now < at + self.settings.deadtime);
+        self.notice_broken_promise(name, &status);
+        self.note_life(name, &status, fresh);
+        self.note_difference(name, &status);
+        self.note_words(name, &status, sent_at);
+        let binding = status.profile.agrees_with(&self.profile);
         let own = (&self.settings.local, self.settings.deadtime);
         if let Some(peer) = self.peers.get_mut(name) {
-            peer.accept(status, self.now, &self.sent, own);
+            peer.accept(status, self.now, &self.sent, own, binding);
         }
         self.note_departure(name);
+    }
+
+    /// A voter that declares this node dead keeps its promise first. If by our clock the promise still holds, that clock
+    /// has stood still with its machine, and others may have acted meanwhile.
+    fn notice_broken_promise(&mut self, name: &NodeName, status: &Status) {
+        let dead = status.report.dead.get(&self.settings.local);
+        let declared = dead.is_some_and(|dead| dead.generation == self.generation);
+        let Some(peer) = self.peers.get(name).filter(|_| declared) else {
+            return;
+        };
+        let same_life = (peer.status.as_ref()).is_some_and(|s| s.generation == status.generation);
+        let promised = peer.promised_until().is_some_and(|end| self.now < end);
+        if same_life && promised && !self.broken(BrokenRule::PauseUnnoticed) {
+            self.event(Event::ClockStoodStill { peer: name.clone() });
+            self.forget_everybody();
+        }
     }
 
     fn note_sign_of_life(&mut self, name: &NodeName, status: &Status) {
@@ -128,7 +151,7 @@ impl Core {
     }
 
     /// What a verified message says about the peer's life, compared with what we thought.
-    fn note_life(&mut self, name: &NodeName, status: &Status) {
+    fn note_life(&mut self, name: &NodeName, status: &Status, fresh: bool) {
         let now = self.now;
         let version = self.plan.as_ref().map(|p| p.version).unwrap_or_default();
         let Some(peer) = self.peers.get_mut(name) else {
@@ -138,7 +161,7 @@ impl Core {
         let silence = peer.last_heard.map(|at| now.since(at));
         let mut events = Vec::new();
         match &mut peer.contact {
-            Contact::Dead(death) if !death.heard_again => {
+            Contact::Dead(death) if !death.heard_again && fresh => {
                 death.heard_again = true;
                 if death.generation == status.generation {
                     let silence = silence.unwrap_or_default();
@@ -156,7 +179,7 @@ impl Core {
                     generation: *generation,
                     term: self.term.clone(),
                     version,
-                    heard_again: true,
+                    heard_again: fresh,
                 });
             }
             Contact::Dead(_) | Contact::Alive | Contact::Left(_) => {}
@@ -166,6 +189,7 @@ impl Core {
             }
         }
         if let Some(silence) = silence
+            && fresh
             && silence > self.settings.warntime
             && known == Some(status.generation)
         {
@@ -189,105 +213,7 @@ impl Core {
                 phase: status.phase,
             });
         }
-        if status.config_hash != self.settings.config_hash
-            && peer.differs_told != Some(status.generation)
-        {
-            peer.differs_told = Some(status.generation);
-            events.push(Event::ConfigDiffers { peer: name.clone() });
-        }
         self.events(events);
-    }
-
-    /// What a verified message says that concerns us beyond its sender's own state.
-    fn note_words(&mut self, name: &NodeName, status: &Status) {
-        if status.returning {
-            self.event(Event::PeerReturning { peer: name.clone() });
-        }
-        if let Some(term) = &status.term {
-            self.term_seen = self.term_seen.max(term.number);
-        }
-        let mut changed = false;
-        for group in self.settings.groups.keys() {
-            let state = status
-                .report
-                .groups
-                .get(group)
-                .map(|g| g.state)
-                .unwrap_or_default();
-            let claim = (group.clone(), name.clone());
-            changed |= match state {
-                GroupState::Blocked => self.blocked_elsewhere.insert(claim),
-                // A stop that is tried again has not succeeded yet; whatever else it does, it has.
-                GroupState::Stopping => false,
-                GroupState::Stopped | GroupState::Starting | GroupState::Started => {
-                    self.blocked_elsewhere.remove(&claim)
-                }
-            };
-        }
-        if changed {
-            self.persist();
-        }
-        self.note_double_owner(name, status);
-        self.note_double_owner_end(name, status);
-        let before = self.peers.get(name).and_then(|p| p.status.as_ref());
-        let seen = before
-            .is_some_and(|s| s.generation == status.generation && s.request == status.request);
-        if !seen && let Some(Wish::Clear { group }) = status.request.as_ref().map(|r| &r.wish) {
-            let group = group.clone();
-            self.clear(&group);
-        }
-    }
-
-    /// Two nodes run a group: what the classic policy cannot prevent must at least be told.
-    fn note_double_owner(&mut self, name: &NodeName, status: &Status) {
-        let runs_in = |s: &Status, group: &GroupName| {
-            let state = s.report.groups.get(group).map(|g| g.state);
-            state.is_some_and(leader::runs)
-        };
-        let before = self.peers.get(name).and_then(|p| p.status.as_deref());
-        let mut events = Vec::new();
-        for (group, local) in &self.groups {
-            let known = before.is_some_and(|s| runs_in(s, group));
-            if local.state() != GroupState::Started || known || !runs_in(status, group) {
-                continue;
-            }
-            let listed = self.settings.groups.get(group).map(|g| g.nodes.as_slice());
-            let first = listed
-                .unwrap_or_default()
-                .iter()
-                .find(|n| **n == self.settings.local || *n == name);
-            let kept_by = self.planned_owner(group).or(first).unwrap_or(name).clone();
-            let stopped_on = if kept_by == *name {
-                self.settings.local.clone()
-            } else {
-                name.clone()
-            };
-            events.push(Event::DoubleOwner {
-                group: group.clone(),
-                kept_by,
-                stopped_on,
-            });
-        }
-        self.events(events);
-    }
-
-    /// Another owner of a group of ours is gone: the neighbours must learn anew where its addresses are.
-    fn note_double_owner_end(&mut self, name: &NodeName, status: &Status) {
-        let runs = |s: &Status, group: &GroupName| {
-            s.report
-                .groups
-                .get(group)
-                .is_some_and(|g| g.state != GroupState::Stopped)
-        };
-        let before = self.peers.get(name).and_then(|p| p.status.as_deref());
-        let ended: Vec<_> = self
-            .groups
-            .iter()
-            .filter(|(_, local)| local.state() == GroupState::Started)
-            .filter(|(group, _)| before.is_some_and(|s| runs(s, group)) && !runs(status, group))
-            .map(|(group, _)| group.clone())
-            .collect();
-        self.outputs.extend(ended.into_iter().map(Output::Announce));
     }
 
     fn note_departure(&mut self, name: &NodeName) {
@@ -327,11 +253,15 @@ impl Core {
         self.forget_everybody();
     }
 
-    /// Declares late and dead what has been silent for too long.
+    /// Declares late and dead what has been silent, or was promised nothing, for too long.
     pub(super) fn expire(&mut self) {
         let (now, deadtime) = (self.now, self.settings.deadtime);
         let version = self.plan.as_ref().map(|p| p.version).unwrap_or_default();
         let listens = self.own_links != OwnLinks::Unusable;
+        let promising: BTreeSet<NodeName> = (self.peers.iter())
+            .filter(|(name, peer)| self.promises(name, peer))
+            .map(|(name, _)| name.clone())
+            .collect();
         let mut events = Vec::new();
         for (name, peer) in &mut self.peers {
             for link in peer.expire_links(now, deadtime) {
@@ -340,19 +270,25 @@ impl Core {
                     link,
                 });
             }
+            peer.note_promising(promising.contains(name), now);
             if listens && peer.death_due(deadtime).is_some_and(|due| now >= due) {
                 let known = peer.status.as_ref().map(|s| s.generation);
                 let generation = known.unwrap_or(Generation(0));
+                let heard = peer.is_heard(now, deadtime);
                 let death = Death {
                     generation,
                     term: self.term.clone(),
                     version,
-                    heard_again: false,
+                    heard_again: heard && peer.hears_us(now, deadtime),
                 };
                 peer.contact = Contact::Dead(death);
-                events.push(Event::PeerDead {
-                    peer: name.clone(),
-                    generation: known,
+                events.push(if heard {
+                    Event::PeerGivenUp { peer: name.clone() }
+                } else {
+                    Event::PeerDead {
+                        peer: name.clone(),
+                        generation: known,
+                    }
                 });
             }
             note_silence_after_return(peer, now, deadtime);
@@ -361,28 +297,70 @@ impl Core {
         self.events(events);
     }
 
+    /// Whether this node promises a peer not to declare it dead as long as it hears it: the peer must hear us, too, and
+    /// neither its configuration nor the leader may speak against it.
+    pub(super) fn promises(&self, name: &NodeName, peer: &Peer) -> bool {
+        let dead_too = self.broken(BrokenRule::DeathIsNoPromise);
+        let alive = match &peer.contact {
+            Contact::Alive => true,
+            Contact::Dead(_) => dead_too,
+            Contact::Unheard | Contact::Left(_) => false,
+        };
+        let expelled = (self.plan.as_ref()).is_some_and(|plan| plan.expelled.contains(name));
+        alive
+            && !expelled
+            && peer.hears_us(self.now, self.settings.deadtime)
+            && self.agrees_with(peer)
+    }
+
+    /// Whether a peer is heard and hears this node, so lately that neither can have given the other up by any clock.
+    pub(super) fn is_near(&self, peer: &Peer) -> bool {
+        let span = peer.common_deadtime(self.settings.deadtime);
+        peer.in_contact(self.now, shortened(span))
+    }
+
+    /// How many peers are near, and count on this node as it counts on them.
+    pub(super) fn reach(&self) -> u32 {
+        let near = (self.peers.values()).filter(|p| self.is_near(p) && self.agrees_with(p));
+        u32::try_from(near.count()).unwrap_or(u32::MAX)
+    }
+
     /// Whether this node's votes and promises count: not while it may have forgotten those of an earlier life.
     pub(super) fn voting(&self) -> bool {
         self.now >= self.votes_from()
     }
 
-    /// From when on they count.
+    /// From when on they count. An earlier life may have promised something for longer than this one's deadtime.
     pub(super) fn votes_from(&self) -> Instant {
         let silent = match self.settings.policy {
             Policy::Majority
                 if !self.settings.standalone() && !self.broken(BrokenRule::VotesAtOnce) =>
             {
-                lengthened(self.settings.deadtime)
+                lengthened(self.promised.max(self.settings.deadtime))
             }
             Policy::Majority | Policy::Ignore => std::time::Duration::ZERO,
         };
         self.started + silent
     }
+
+    /// Stores for how long this life may bind itself, before it does; and forgets what an earlier one had promised once
+    /// that is past.
+    pub(super) fn note_promised(&mut self) {
+        let deadtime = self.settings.deadtime;
+        let wanted = match self.voting() {
+            true => deadtime,
+            false => self.promised.max(deadtime),
+        };
+        if self.promised != wanted {
+            self.promised = wanted;
+            self.persist();
+        }
+    }
 }
 
 /// A dead peer that came back and fell silent again before it was readmitted is simply dead.
 fn note_silence_after_return(peer: &mut Peer, now: Instant, deadtime: std::time::Duration) {
-    let heard = peer.is_heard(now, deadtime);
+    let heard = peer.in_contact(now, deadtime);
     if let Contact::Dead(death) = &mut peer.contact {
         death.heard_again &= heard;
     }
@@ -395,7 +373,8 @@ fn note_deafness(
     deadtime: std::time::Duration,
     events: &mut Vec<Event>,
 ) {
-    let deaf = peer.is_heard(now, deadtime) && !peer.hears_us(now, deadtime);
+    let deaf = (peer.is_heard(now, deadtime) && !peer.hears_us(now, deadtime))
+        || peer.never_names_us(now, deadtime);
     if deaf && peer.deaf_since.is_none() {
         events.push(Event::NotHeardBy { peer: name.clone() });
     }

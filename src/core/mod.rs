@@ -1,6 +1,7 @@
 //! The cluster's mind: membership, leadership, leases, placement. Pure: no clock, no socket, no randomness.
 //!
-//! Each file is one concern of [`Core`]: `membership` (who is heard), `election` (whose plan counts), `leader` and
+//! Each file is one concern of [`Core`]: `membership` (who is heard), `words` (what they say of us and of third ones),
+//! `agreement` (whose configuration differs), `election` (whose plan counts), `leader`, `accounts`, `condemned` and
 //! `plan` (who shall run what), `lease` (may we run anything), `duty` (what runs here), `outcome` and `failure` (what
 //! becomes of it), `request` (what a person wants), `report` (what we tell the others), `view` (what we show).
 
@@ -11,6 +12,9 @@ pub mod settings;
 pub mod time;
 pub mod view;
 
+mod accounts;
+mod agreement;
+mod condemned;
 mod duty;
 mod election;
 mod failure;
@@ -24,6 +28,7 @@ mod plan;
 mod report;
 mod request;
 mod sent;
+mod words;
 
 pub use failure::Failures;
 pub(crate) use failure::{TRIALS_MAX, pause};
@@ -42,8 +47,9 @@ use crate::core::request::Requests;
 use crate::core::sent::SentLog;
 use crate::core::view::Watched;
 use crate::ids::{Generation, GroupName, NodeName, RequestId, Sequence, Term};
-use crate::wire::status::{Phase, Plan, Status};
+use crate::wire::status::{Phase, Plan, Profile, Status};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Most rounds of planning and acting in one turn; a plan settles in two or three.
 const ROUNDS_MAX: usize = 8;
@@ -58,6 +64,10 @@ const ROUNDS_MAX: usize = 8;
 #[derive(Debug)]
 pub struct Core {
     settings: Settings,
+    /// What of the settings votes and promises rest on.
+    profile: Profile,
+    /// The longest deadtime for which this node, or an earlier life, may have promised something that still holds.
+    promised: Duration,
     generation: Generation,
     standby: bool,
     started: Instant,
@@ -73,6 +83,8 @@ pub struct Core {
     escalated: Option<Instant>,
     /// When this node last gave up a term that nobody had elected it in.
     resigned: Option<Instant>,
+    /// Since when another node that could lead is better connected than this one, which leads.
+    outranked: Option<Instant>,
     /// The plan of `term` that this node follows.
     plan: Option<Plan>,
     /// The leader that people were told of.
@@ -81,6 +93,10 @@ pub struct Core {
     groups: BTreeMap<GroupName, LocalGroup>,
     /// Failed stops that others reported: where a group may still run.
     blocked_elsewhere: BTreeSet<(GroupName, NodeName)>,
+    /// Those that a person has cleared, or that were resolved, since.
+    cleared: BTreeSet<(GroupName, NodeName)>,
+    /// In which life of each node that was heard.
+    lives: BTreeMap<NodeName, Generation>,
     /// The lease of the earlier life.
     inherited: Lease,
     lease: Lease,
@@ -94,6 +110,8 @@ pub struct Core {
     leaving: Option<Leaving>,
     /// Whether any link of this node's own can be used.
     own_links: OwnLinks,
+    /// Groups that run here and there, of which people were told.
+    doubles: BTreeSet<(GroupName, NodeName)>,
     watched: BTreeMap<GroupName, Watched>,
     broken: BTreeSet<BrokenRule>,
     outputs: Vec<Output>,
@@ -156,7 +174,12 @@ impl Core {
             settings.groups.contains_key(group) && settings.nodes.contains_key(node)
         };
         let blocked_elsewhere = persistent.blocked.into_iter().filter(known).collect();
+        let cleared = persistent.cleared.into_iter().filter(known).collect();
+        let mut lives = persistent.lives;
+        lives.retain(|node, _| settings.nodes.contains_key(node));
         Self {
+            profile: settings.profile(),
+            promised: persistent.promised,
             generation: persistent.generation,
             standby: persistent.standby,
             started: now,
@@ -168,11 +191,14 @@ impl Core {
             floor: None,
             escalated: None,
             resigned: None,
+            outranked: None,
             plan: None,
             leader_told: None,
             leadership: None,
             groups,
             blocked_elsewhere,
+            cleared,
+            lives,
             inherited: inheritance.until,
             lease: inheritance.until,
             sequence: Sequence(0),
@@ -183,6 +209,7 @@ impl Core {
             requests: Requests::default(),
             leaving: None,
             own_links: OwnLinks::Usable { from: now },
+            doubles: BTreeSet::new(),
             watched: BTreeMap::new(),
             broken: BTreeSet::new(),
             outputs: Vec::new(),
@@ -241,6 +268,7 @@ impl Core {
 
     /// Brings everything in line with what is known now; each step looks at the state only, never at the input.
     fn settle(&mut self) {
+        self.note_promised();
         self.expire();
         self.forget_failures();
         self.elect();
@@ -279,19 +307,17 @@ impl Core {
             .last_sent
             .as_ref()
             .map_or(start, |(at, _)| *at + self.settings.keepalive);
-        let deaths = self
-            .peers
-            .values()
-            .filter_map(|peer| peer.death_due(deadtime))
-            .min();
+        let peers = self.peers.values();
+        let deaths = peers.clone().filter_map(|peer| peer.death_due(deadtime));
+        let deaths = deaths.filter(|t| *t > start).min();
+        let deaf = peers.filter_map(|peer| peer.deaf_due(deadtime));
+        let deaf = deaf.filter(|t| *t > start).min();
+        let outranked = self.outranked.map(|t| t + deadtime);
         let lease = match self.lease {
             Lease::Until(end) => Some(end),
             Lease::None | Lease::Unlimited => None,
         };
-        let certain = self
-            .leadership
-            .as_ref()
-            .and_then(|l| l.next_deadline(self.stop_margin()));
+        let certain = self.next_certainty(start);
         let voting = Some(self.votes_from());
         let forgotten = (self.groups.values())
             .filter_map(LocalGroup::next_deadline)
@@ -303,6 +329,8 @@ impl Core {
         [
             Some(heartbeat),
             deaths.filter(|_| listens.is_some()),
+            deaf,
+            outranked,
             lease,
             certain,
             voting,
@@ -369,6 +397,9 @@ impl Core {
             generation: self.generation,
             standby: self.standby,
             blocked: self.blocked_elsewhere.clone(),
+            cleared: self.cleared.clone(),
+            lives: self.lives.clone(),
+            promised: self.promised,
         }));
     }
 

@@ -2,11 +2,11 @@
 
 use crate::core::Core;
 use crate::core::event::Event;
-use crate::core::failure::{Consequence, Failures};
+use crate::core::failure::{Consequence, Failures, Moment};
 use crate::core::group::Activity;
 use crate::core::io::{GroupOutcome, Urgency};
 use crate::core::settings::FailurePolicy;
-use crate::ids::{GroupName, RequestId};
+use crate::ids::{GroupName, NodeName, RequestId};
 use crate::wire::status::GroupState;
 
 impl Core {
@@ -97,12 +97,12 @@ impl Core {
         if !started && !policy.is_lenient() {
             return;
         }
-        let now = self.now;
+        let moment = self.moment();
         let Some(local) = self.groups.get_mut(name) else {
             return;
         };
         let group = name.clone();
-        match local.failures.on_failure(&resource, policy, now) {
+        match local.failures.on_failure(&resource, policy, moment) {
             Consequence::Restart { attempt, limit } => {
                 self.event(Event::ResourceRestarting {
                     group,
@@ -151,6 +151,13 @@ impl Core {
         }
     }
 
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.now,
+            notice: self.settings.deadtime,
+        }
+    }
+
     fn policy(&self, group: &GroupName, resource: &str) -> FailurePolicy {
         let settings = self.settings.groups.get(group);
         settings.map_or_else(FailurePolicy::default, |g| g.policy(resource))
@@ -176,9 +183,9 @@ impl Core {
     }
 
     fn count_failure(&mut self, name: &GroupName, resource: String, reason: String) {
-        let (policy, now) = (self.policy(name, &resource), self.now);
+        let (policy, moment) = (self.policy(name, &resource), self.moment());
         if let Some(group) = self.groups.get_mut(name) {
-            group.failures.on_defeat(&resource, policy, now);
+            group.failures.on_defeat(&resource, policy, moment);
         }
         self.event(Event::GroupFailed {
             group: name.clone(),
@@ -216,11 +223,15 @@ impl Core {
         let deadtime = self.settings.deadtime;
         let now = self.now;
         let peers = &self.peers;
-        let before = self.blocked_elsewhere.len();
-        self.blocked_elsewhere.retain(|(group, node)| {
-            group != name || peers.get(node).is_some_and(|p| p.in_contact(now, deadtime))
-        });
-        if self.blocked_elsewhere.len() != before {
+        let away = |node: &NodeName| {
+            let peer = peers.get(node);
+            peer.is_none_or(|peer| !peer.in_contact(now, deadtime))
+        };
+        let void: Vec<_> = (self.blocked_elsewhere)
+            .extract_if(.., |(group, node)| group == name && away(node))
+            .collect();
+        if !void.is_empty() {
+            self.cleared.extend(void);
             self.persist();
         }
         let Some(group) = self.groups.get_mut(name) else {

@@ -3,12 +3,13 @@
 //! A message counts fully only when it names this life of ours as heard (`verified`): a packet recorded before this
 //! life began cannot do that, so nothing replayed from an earlier life has an effect beyond the echo that we send.
 
+use crate::core::event::Section;
 use crate::core::rules::shortened;
 use crate::core::sent::SentLog;
 use crate::core::time::Instant;
 use crate::ids::{Generation, LinkId, NodeName, PlanVersion, Sequence, Term};
 use crate::wire::status::{DeadReport, Heard, Phase, Status};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A late copy from a slower link still shows that the link works, if it is among this many newest messages.
@@ -76,14 +77,20 @@ pub(super) struct Peer {
     lacking: bool,
     /// Not to be declared dead before this.
     grace: Instant,
-    /// The send time of our newest heartbeat that the peer has echoed.
+    /// The send time of our newest heartbeat that this life of the peer has echoed.
     echoed: Option<Instant>,
+    /// The send time of the heartbeat of ours that its newest whole message echoes: what that says is not older.
+    said_after: Option<Instant>,
+    /// Since when it is promised nothing, though it is alive: it does not hear us, or the leader has expelled it.
+    unpromised_since: Option<Instant>,
+    /// Since when messages come from it that do not name this life of ours, and when the newest of them came.
+    unnamed: Option<(Instant, Instant)>,
     /// End of the newest promise that the peer gave us, by our clock.
     promised_until: Option<Instant>,
     /// Since when we hear the peer and it does not hear us; people were told of it.
     pub(super) deaf_since: Option<Instant>,
-    /// We have told people that its configuration differs, for this life of it.
-    pub(super) differs_told: Option<Generation>,
+    /// In what people were told that its configuration differs.
+    pub(super) differs_told: BTreeSet<Section>,
     pub(super) links: BTreeMap<LinkId, PeerLink>,
 }
 
@@ -100,15 +107,23 @@ impl Peer {
             lacking: false,
             grace,
             echoed: None,
+            said_after: None,
+            unpromised_since: None,
+            unnamed: None,
             promised_until: None,
             deaf_since: None,
-            differs_told: None,
+            differs_told: BTreeSet::new(),
             links: BTreeMap::new(),
         }
     }
 
     /// Judges a message by its numbers and takes note of it for the echo.
-    pub(super) fn judge(&mut self, status: &Status, local: (&NodeName, Generation)) -> Freshness {
+    pub(super) fn judge(
+        &mut self,
+        status: &Status,
+        local: (&NodeName, Generation),
+        now: Instant,
+    ) -> Freshness {
         let numbers = (status.generation, status.sequence);
         if self.newest.is_some_and(|newest| numbers <= newest) {
             return Freshness::Stale;
@@ -118,8 +133,11 @@ impl Peer {
         let names_us = names(status, local);
         self.newest_verified = names_us;
         if names_us {
+            self.unnamed = None;
             Freshness::Verified
         } else {
+            let since = self.unnamed.map_or(now, |(since, _)| since);
+            self.unnamed = Some((since, now));
             Freshness::Unverified
         }
     }
@@ -133,7 +151,7 @@ impl Peer {
         now: Instant,
         deadtime: Duration,
     ) -> Freshness {
-        let freshness = self.judge(status, local);
+        let freshness = self.judge(status, local, now);
         if freshness == Freshness::Stale {
             return freshness;
         }
@@ -146,19 +164,28 @@ impl Peer {
         Freshness::Unverified
     }
 
-    /// Takes a verified message as the peer's present state.
+    /// Takes a verified message as the peer's present state. `binding`: what it promises counts.
     pub(super) fn accept(
         &mut self,
         status: Box<Status>,
         now: Instant,
         sent: &SentLog,
         own: (&NodeName, Duration),
+        binding: bool,
     ) {
+        let same_life = (self.status.as_ref()).is_some_and(|s| s.generation == status.generation);
+        if !same_life {
+            // Whoever has just started has forgotten what it heard before.
+            self.echoed = None;
+            self.unpromised_since = None;
+        }
+        self.said_after = None;
         if let Some(heard) = status.heard.get(own.0)
             && let Some(at) = sent.time_of(heard.sequence)
         {
             self.echoed = self.echoed.max(Some(at));
-            if heard.promise && status.phase != Phase::Gone {
+            self.said_after = Some(at);
+            if binding && heard.promise && status.phase != Phase::Gone {
                 let until = at + shortened(status.deadtime.min(own.1));
                 self.promised_until = self.promised_until.max(Some(until));
             }
@@ -224,14 +251,17 @@ impl Peer {
         expired
     }
 
-    /// When the peer is dead unless it is heard before; none where it is dead or gone already.
+    /// When the peer is dead unless it is heard before, or promised something again; none where it is dead or gone
+    /// already.
     pub(super) fn death_due(&self, deadtime: Duration) -> Option<Instant> {
         match self.contact {
             Contact::Unheard => Some(self.grace),
-            Contact::Alive => Some(
-                self.last_heard
-                    .map_or(self.grace, |t| (t + deadtime).max(self.grace)),
-            ),
+            Contact::Alive => {
+                let silent = self.last_heard.map_or(self.grace, |t| t + deadtime);
+                let unpromised = self.unpromised_since.map(|t| t + deadtime);
+                let due = unpromised.map_or(silent, |t| t.min(silent));
+                Some(due.max(self.grace))
+            }
             Contact::Dead(_) | Contact::Left(_) => None,
         }
     }
@@ -239,6 +269,37 @@ impl Peer {
     /// Gives the peer time up to `until`, since we may have been the ones who did not listen.
     pub(super) fn extend_grace(&mut self, until: Instant) {
         self.grace = self.grace.max(until);
+    }
+
+    /// Notes whether it is promised something as long as it is heard. A promise that was given before holds for
+    /// deadtime, and no longer.
+    pub(super) fn note_promising(&mut self, promising: bool, now: Instant) {
+        self.unpromised_since = match promising {
+            true => None,
+            false => self.unpromised_since.or(Some(now)),
+        };
+    }
+
+    /// When it stops to hear us, unless it echoes something before.
+    pub(super) fn deaf_due(&self, deadtime: Duration) -> Option<Instant> {
+        let alive = self.contact == Contact::Alive;
+        self.echoed.filter(|_| alive).map(|t| t + deadtime)
+    }
+
+    /// Whether it has been sending for deadtime without naming this life of ours: one direction is dead.
+    pub(super) fn never_names_us(&self, now: Instant, deadtime: Duration) -> bool {
+        self.unnamed
+            .is_some_and(|(since, newest)| now >= since + deadtime && now < newest + deadtime)
+    }
+
+    /// Whether what it said last answers something that we sent at `since` or later.
+    pub(super) fn says_since(&self, since: Instant) -> bool {
+        self.said_after.is_some_and(|t| t >= since)
+    }
+
+    /// The shorter of its deadtime and ours: how long anything between us can be relied on.
+    pub(super) fn common_deadtime(&self, own: Duration) -> Duration {
+        self.status.as_ref().map_or(own, |s| s.deadtime.min(own))
     }
 
     /// It was heard: from now on its silence is judged by deadtime alone.
@@ -249,6 +310,7 @@ impl Peer {
     /// We stood still: what we know is old, and what the peer promised is past.
     pub(super) fn forget_contact(&mut self, grace: Instant) {
         self.echoed = None;
+        self.said_after = None;
         self.promised_until = None;
         self.extend_grace(grace);
     }
@@ -286,16 +348,22 @@ impl Peer {
         }
     }
 
-    /// The entry for it in our own heartbeat; `voting` says whether we may promise anything.
-    pub(super) fn echo(&self, voting: bool, death_is_promise: bool) -> Option<Heard> {
+    /// The entry for it in our own heartbeat; `promising` says whether it may be a promise.
+    pub(super) fn echo(&self, promising: bool) -> Option<Heard> {
         let (generation, sequence) = self.newest?;
-        let alive = self.contact == Contact::Alive
-            || (!death_is_promise && matches!(self.contact, Contact::Dead(_)));
         Some(Heard {
             generation,
             sequence,
-            promise: voting && alive && self.newest_verified,
+            promise: promising && self.newest_verified,
         })
+    }
+
+    /// The life that it ended itself, if that is its newest one as far as this node knows.
+    pub(super) fn life_that_left(&self) -> Option<Generation> {
+        match self.contact {
+            Contact::Left(life) => Some(life),
+            Contact::Unheard | Contact::Alive | Contact::Dead(_) => None,
+        }
     }
 
     /// Its newest life, verified or not.
@@ -318,7 +386,7 @@ impl Peer {
         }
     }
 
-    /// Lives again for us, with `grace` to be heard, if `term` and `admission` are later than its death.
+    /// Lives again for us, with `grace` to be heard and to hear, if `term` and `admission` are later than its death.
     pub(super) fn readmit(&mut self, term: &Term, admission: PlanVersion, grace: Instant) -> bool {
         let Contact::Dead(death) = &self.contact else {
             return false;
@@ -329,6 +397,7 @@ impl Peer {
         };
         if later {
             self.contact = Contact::Alive;
+            self.unpromised_since = None;
             self.extend_grace(grace);
         }
         later

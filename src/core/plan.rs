@@ -30,7 +30,7 @@ pub(super) enum Knowledge {
 pub(super) struct Place {
     /// What is known of the group there.
     pub(super) knowledge: Knowledge,
-    /// A member in contact, whose vote counts.
+    /// A member in contact, whose vote counts, and that is in contact with enough others to hold a lease.
     pub(super) reachable: bool,
     pub(super) standing: Standing,
 }

@@ -3,7 +3,6 @@
 use crate::core::event::Event;
 use crate::core::group::Activity;
 use crate::core::io::Output;
-use crate::core::rules::BrokenRule;
 use crate::core::{Core, Leaving};
 use crate::ids::{GroupName, NodeName, PlanVersion};
 use crate::wire::status::{Fitness, GroupReport, GroupState, Heard, Phase, Report, Status};
@@ -23,15 +22,25 @@ impl Core {
             .iter()
             .filter(|(_, g)| g.activity == Activity::Blocked);
         let own = own.map(|(name, _)| (name.clone(), self.settings.local.clone()));
-        let reports = self
+        let known = |name: &GroupName| {
+            let settings = self.settings.groups.get(name);
+            settings.is_some_and(|group| group.nodes.contains(&self.settings.local))
+        };
+        let reports = (self.groups.iter())
+            .map(|(name, group)| (name, group.report()))
+            .filter(|(name, report)| known(name) || *report != GroupReport::default())
+            .map(|(name, report)| (name.clone(), report));
+        let mut lives = self.lives.clone();
+        if self
             .groups
-            .iter()
-            .map(|(name, group)| (name.clone(), group.report()));
+            .values()
+            .any(|g| g.activity == Activity::Blocked)
+        {
+            lives.insert(self.settings.local.clone(), self.generation);
+        }
         Report {
             version: self.plan.as_ref().map(|p| p.version).unwrap_or_default(),
-            groups: reports
-                .filter(|(_, report)| *report != GroupReport::default())
-                .collect(),
+            groups: reports.collect(),
             dead: self
                 .peers
                 .iter()
@@ -40,14 +49,16 @@ impl Core {
             standby: self.standby,
             leaving: self.leaving.is_some(),
             blocked: self.blocked_elsewhere.iter().cloned().chain(own).collect(),
+            cleared: self.cleared.clone(),
+            lives,
         }
     }
 
     fn status(&self) -> Status {
-        let death_is_promise = !self.broken(BrokenRule::DeathIsNoPromise);
+        let voting = self.voting();
         let echoes = self.peers.iter().filter_map(|(name, peer)| {
-            peer.echo(self.voting(), death_is_promise)
-                .map(|heard| (name.clone(), heard))
+            let heard = peer.echo(voting && self.promises(name, peer))?;
+            Some((name.clone(), heard))
         });
         let lacking = self.peers.iter().filter(|(_, peer)| peer.is_lacking());
         Status {
@@ -62,8 +73,10 @@ impl Core {
             term: self.term.clone(),
             floor: self.floor.clone(),
             electable: self.could_be_elected(),
+            reach: self.reach(),
+            led: self.leader_counts(),
             returning: false,
-            voting: self.voting(),
+            voting,
             report: self.report(),
             plan: self
                 .leadership
@@ -72,6 +85,7 @@ impl Core {
                 .filter(|p| p.version > PlanVersion(0)),
             request: self.forwarded().cloned(),
             config_hash: self.settings.config_hash,
+            profile: self.profile.clone(),
         }
     }
 
@@ -219,12 +233,15 @@ fn same_words(a: &Status, b: &Status) -> bool {
         term,
         floor,
         electable,
+        reach,
+        led,
         returning: _,
         voting,
         report,
         plan,
         request,
         config_hash,
+        profile,
     } = a;
     let promises = |(one, other): ((&NodeName, &Heard), (&NodeName, &Heard))| {
         let facts = |heard: &Heard| (heard.generation, heard.promise);
@@ -237,5 +254,6 @@ fn same_words(a: &Status, b: &Status) -> bool {
         && (*phase, *deadtime, *voting) == (b.phase, b.deadtime, b.voting)
         && (term, floor, *electable) == (&b.term, &b.floor, b.electable)
         && (report, plan) == (&b.report, &b.plan)
+        && (*reach, *led, profile) == (b.reach, b.led, &b.profile)
         && (request, *config_hash) == (&b.request, b.config_hash)
 }

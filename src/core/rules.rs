@@ -29,4 +29,6 @@ pub enum BrokenRule {
     OneStepMoves,
     /// Groups go on after the lease has run out.
     LeaseIgnored,
+    /// Who had promised not to declares this node dead, and that proves nothing.
+    PauseUnnoticed,
 }

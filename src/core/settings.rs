@@ -1,6 +1,8 @@
 //! What the core needs to know of the configuration, checked by whoever made it.
 
 use crate::ids::{ClusterName, GroupName, NodeName};
+pub use crate::wire::status::Policy;
+use crate::wire::status::Profile;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,6 +39,29 @@ impl Settings {
     /// Votes that make a majority.
     pub fn majority(&self) -> usize {
         self.nodes.len() / 2 + 1
+    }
+
+    /// What of this votes and promises rest on.
+    pub fn profile(&self) -> Profile {
+        Profile {
+            policy: self.policy,
+            keepalive: self.keepalive,
+            members: (self.nodes.iter())
+                .map(|(name, node)| (name.clone(), node.witness))
+                .collect(),
+            groups: self.groups_digest(),
+        }
+    }
+
+    /// FNV-1a over the names of the groups and of the nodes that may run them.
+    fn groups_digest(&self) -> u64 {
+        let names = self.groups.iter().flat_map(|(name, group)| {
+            std::iter::once(name.as_str()).chain(group.nodes.iter().map(NodeName::as_str))
+        });
+        let bytes = names.flat_map(|name| name.bytes().chain([0]));
+        bytes.fold(0xcbf2_9ce4_8422_2325, |digest, byte| {
+            (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     }
 
     /// Whether this is a cluster of one.
@@ -132,13 +157,4 @@ impl Default for FailurePolicy {
             window: RESTART_WINDOW,
         }
     }
-}
-
-/// What it takes to run groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// A majority of all votes must hear this node.
-    Majority,
-    /// Nothing: each partition runs what it can (Heartbeat's rule).
-    Ignore,
 }

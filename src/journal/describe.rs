@@ -2,11 +2,12 @@
 //!
 //! Texts that Heartbeat had keep its wording, so that log filters made for it go on working.
 
-use crate::core::event::Event;
+use crate::core::event::{Event, Section};
 use crate::ids::{ClusterName, Generation, GroupName, LinkId, NodeName, Term};
 use crate::journal::Record;
 use crate::journal::table::{self, Kind};
 use crate::wire::status::Phase;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What an event's text needs besides the event.
@@ -143,9 +144,22 @@ fn draft(event: &Event, context: &Context<'_>) -> Draft {
             let text = format!("Node {peer} does not hear this node, which hears it.");
             Draft::new(t::NOT_HEARD, text).peer(peer)
         }
-        Event::ConfigDiffers { peer } => {
-            let text = format!("Node {peer} has another configuration: make both the same.");
-            Draft::new(t::CONFIG_DIFFERS, text).peer(peer)
+        Event::ConfigDiffers {
+            peer,
+            sections,
+            apart,
+        } => differs_draft(peer, sections, *apart),
+        Event::ClockStoodStill { peer } => {
+            let text = format!(
+                "Node {peer}, which had promised not to, has declared this node dead: the clock of this machine stood still. Releasing all groups."
+            );
+            Draft::new(t::CLOCK_STOOD_STILL, text).peer(peer)
+        }
+        Event::PeerGivenUp { peer } => {
+            let text = format!(
+                "Node {peer}: is heard, but out of contact with this node or the leader: its groups are taken over"
+            );
+            Draft::new(t::NODE_GIVEN_UP, text).peer(peer)
         }
         Event::GenerationStale { peer, remembered } => {
             let text = format!(
@@ -363,6 +377,26 @@ fn late_draft(peer: &NodeName, interval: Duration, beyond_deadtime: bool) -> Dra
     )
     .peer(peer)
     .duration(interval)
+}
+
+fn differs_draft(peer: &NodeName, sections: &BTreeSet<Section>, apart: bool) -> Draft {
+    let named: Vec<&str> = sections.iter().map(|section| section.as_str()).collect();
+    let text = match (named.is_empty(), apart) {
+        (true, _) => format!("Node {peer} has the same configuration as this node again."),
+        (false, false) => format!(
+            "Node {peer} has another configuration in {}: make both the same.",
+            named.join(", ")
+        ),
+        (false, true) => format!(
+            "Node {peer} has another configuration in {}, so that neither counts on the other: make both the same.",
+            named.join(", ")
+        ),
+    };
+    let kind = match named.is_empty() {
+        true => table::CONFIG_AGREES,
+        false => table::CONFIG_DIFFERS,
+    };
+    Draft::new(kind, text).peer(peer)
 }
 
 fn leader_draft(term: Option<&Term>) -> Draft {

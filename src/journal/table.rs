@@ -40,6 +40,9 @@ table! {
     NODE_LEFT = "node-left", "1b6766cb321741f4ba7ac5e9aae4e93f", Info;
     NOT_HEARD = "not-heard", "2dfd0cb8071545fba3ecdcd5e7fbb3d4", Error;
     CONFIG_DIFFERS = "config-differs", "76a4d03290604dd48c47d13f62b5a231", Error;
+    CONFIG_AGREES = "config-agrees", "b24f81c4c325475bbd58abb17cbd655f", Info;
+    CLOCK_STOOD_STILL = "clock-stood-still", "fc9176c0eed2427da95cbd607456522a", Critical;
+    NODE_GIVEN_UP = "node-given-up", "970d94378813441da611bd2a1139205e", Warning;
     GENERATION_STALE = "generation-stale", "4a368282609a40eb9a9d73d77ca15ed6", Error;
     LEADER_ELECTED = "leader-elected", "e2c3ac0dab734fd4b036d3b52c35d5ca", Info;
     LEADER_LOST = "leader-lost", "833d9e3fe9b7461ca634f226dbad3846", Warning;

@@ -190,6 +190,7 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         }
         Event::SharedDataNotProtected => scenario.policy == Policy::Majority,
         Event::StoodStill { .. } => steady || !stood_still,
+        Event::ClockStoodStill { .. } => !scenario.drift_beyond,
         // A recorded packet that nobody had received shows for a while that its link works and its sender lives.
         Event::LinkDead { .. } | Event::PeerReturnedAfterPartition { .. } => {
             steady && scenario.replays == 0
@@ -205,6 +206,7 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         Event::GroupBlocked { .. } => steady || scenario.stop_fails + scenario.hangs == 0,
         Event::LateHeartbeat { .. }
         | Event::PeerDead { .. }
+        | Event::PeerGivenUp { .. }
         | Event::NotHeardBy { .. }
         | Event::QuorumLost
         | Event::LeaseLost

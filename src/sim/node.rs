@@ -153,11 +153,7 @@ impl<M: Mind> Node<M> {
                 generation: stored.generation.next(),
                 ..stored.clone()
             },
-            None => Persistent {
-                generation: Generation(WALL_CLOCK_BASE_USEC + now / 1000),
-                standby: false,
-                blocked: std::collections::BTreeSet::new(),
-            },
+            None => Persistent::first(Generation(WALL_CLOCK_BASE_USEC + now / 1000)),
         };
         self.disk = Some(persistent.clone());
         let generation = persistent.generation;

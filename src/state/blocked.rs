@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where the state has them.
-const FIELD: &str = "blocked";
+/// Where the state has them, and those that a person has cleared.
+const FIELDS: [&str; 2] = ["blocked", "cleared"];
 
 /// The lowest bit of a mask stands for the first node.
 #[derive(Serialize, Deserialize)]
@@ -21,7 +21,11 @@ type Claim = (GroupName, NodeName);
 
 /// Replaces the claims in a state by their short form.
 pub(super) fn shorten(state: &mut Value) -> serde_json::Result<()> {
-    let Some(field) = state.get_mut(FIELD) else {
+    (FIELDS.iter()).try_for_each(|field| shorten_field(state, field))
+}
+
+fn shorten_field(state: &mut Value, field: &str) -> serde_json::Result<()> {
+    let Some(field) = state.get_mut(field) else {
         return Ok(());
     };
     let claims: BTreeSet<Claim> = serde_json::from_value(field.take())?;
@@ -43,7 +47,11 @@ pub(super) fn shorten(state: &mut Value) -> serde_json::Result<()> {
 
 /// Replaces the short form in a state by the claims.
 pub(super) fn lengthen(state: &mut Value) -> serde_json::Result<()> {
-    let Some(field) = state.get_mut(FIELD).filter(|field| field.is_object()) else {
+    (FIELDS.iter()).try_for_each(|field| lengthen_field(state, field))
+}
+
+fn lengthen_field(state: &mut Value, field: &str) -> serde_json::Result<()> {
+    let Some(field) = state.get_mut(field).filter(|field| field.is_object()) else {
         return Ok(());
     };
     let Blocked { nodes, groups } = serde_json::from_value(field.take())?;

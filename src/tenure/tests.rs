@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::model::{Resource, ResourceKind, Standby};
 use crate::ids::{ClusterName, Generation, NodeName, Sequence};
-use crate::wire::status::{Phase, Report};
+use crate::wire::status::{Phase, Profile, Report};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -29,12 +29,15 @@ fn words() -> Status {
         term: None,
         floor: None,
         electable: true,
+        reach: 1,
+        led: true,
         returning: false,
         voting: true,
         report: Report::default(),
         plan: None,
         request: None,
         config_hash: 3,
+        profile: Profile::default(),
     }
 }
 

@@ -1,14 +1,14 @@
-//! The part of a heartbeat that is long and rarely changes: groups, failed stops, the plan. And its digest.
+//! The part of a heartbeat that is long and rarely changes: groups, failed stops, profile, plan. And its digest.
 //!
 //! In a message these are the fields between `ha_state` and `src`, known or not. The digest covers exactly them, as
 //! they stand in a packet.
 
 use super::codec::Fields;
 use super::message::{Field, Message};
-use super::status::{GroupReport, Plan, Report, Status};
+use super::status::{GroupReport, Plan, Profile, Report, Status};
 use super::text::{parse_item, parse_number};
-use super::{FIELDS_MAX, Reject, blocked, netstring, plan, report};
-use crate::ids::{GroupName, NodeName, PlanVersion};
+use super::{FIELDS_MAX, Reject, blocked, netstring, plan, profile, report};
+use crate::ids::{Generation, GroupName, NodeName, PlanVersion};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +19,16 @@ const STATE: &str = "ha_state";
 const END: &str = "src";
 
 /// What may stand in a body only.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 11] = [
     "ha_groups",
     "ha_blocked",
+    "ha_cleared",
+    "ha_lives",
+    "ha_profile",
+    "ha_nodes",
     "ha_plan",
     "ha_members",
+    "ha_expelled",
     "ha_assign",
     "ha_answers",
 ];
@@ -37,6 +42,9 @@ pub struct StateDigest(u64);
 pub struct Body {
     groups: BTreeMap<GroupName, GroupReport>,
     blocked: BTreeSet<(GroupName, NodeName)>,
+    cleared: BTreeSet<(GroupName, NodeName)>,
+    lives: BTreeMap<NodeName, Generation>,
+    profile: Profile,
     plan: Option<Plan>,
 }
 
@@ -44,11 +52,18 @@ impl Body {
     /// That of a status.
     pub fn of(status: &Status) -> Self {
         let Report {
-            groups, blocked, ..
+            groups,
+            blocked,
+            cleared,
+            lives,
+            ..
         } = &status.report;
         Self {
             groups: groups.clone(),
             blocked: blocked.clone(),
+            cleared: cleared.clone(),
+            lives: lives.clone(),
+            profile: status.profile.clone(),
             plan: status.plan.clone(),
         }
     }
@@ -57,6 +72,9 @@ impl Body {
     pub fn is_of(&self, status: &Status) -> bool {
         self.groups == status.report.groups
             && self.blocked == status.report.blocked
+            && self.cleared == status.report.cleared
+            && self.lives == status.report.lives
+            && self.profile == status.profile
             && self.plan == status.plan
     }
 
@@ -64,6 +82,9 @@ impl Body {
     pub fn put_into(self, status: &mut Status) {
         status.report.groups = self.groups;
         status.report.blocked = self.blocked;
+        status.report.cleared = self.cleared;
+        status.report.lives = self.lives;
+        status.profile = self.profile;
         status.plan = self.plan;
     }
 }
@@ -81,10 +102,15 @@ impl Encoded {
         let report = &status.report;
         fields.push_some("ha_groups", report::groups_text(&report.groups));
         fields.push_some("ha_blocked", blocked::blocked_text(&report.blocked));
+        fields.push_some("ha_cleared", blocked::blocked_text(&report.cleared));
+        fields.push_some("ha_lives", report::lives_text(&report.lives));
+        fields.push_text("ha_profile", profile::profile_text(&status.profile));
+        fields.push_some("ha_nodes", profile::nodes_text(&status.profile));
         if let Some(plan) = &status.plan {
             fields.push_text("ha_plan", format!("{:x}", plan.version.0));
             fields.push_some("ha_members", plan::members_text(&plan.members));
             fields.push_some("ha_assign", plan::assignments_text(&plan.groups));
+            fields.push_some("ha_expelled", report::asks_text(&plan.expelled));
             fields.push_some("ha_answers", plan::answers_text(&plan.answers));
         }
         let digest = digest_of(fields.fields());
@@ -179,6 +205,12 @@ fn parse_body(fields: &Fields<'_>) -> Result<Body, Reject> {
     Ok(Body {
         groups: report::parse_groups(fields.optional("ha_groups")?)?,
         blocked: blocked::parse_blocked(fields.optional("ha_blocked")?)?,
+        cleared: blocked::parse_blocked(fields.optional("ha_cleared")?)?,
+        lives: report::parse_lives(fields.optional("ha_lives")?)?,
+        profile: profile::parse_profile(
+            fields.required("ha_profile")?,
+            fields.optional("ha_nodes")?,
+        )?,
         plan: parse_plan(fields)?,
     })
 }
@@ -191,6 +223,7 @@ fn parse_plan(fields: &Fields<'_>) -> Result<Option<Plan>, Reject> {
         version: PlanVersion(parse_number(version)?),
         members: plan::parse_members(fields.optional("ha_members")?)?,
         groups: plan::parse_assignments(fields.optional("ha_assign")?)?,
+        expelled: report::parse_asks(fields.optional("ha_expelled")?)?,
         answers: plan::parse_answers(fields.optional("ha_answers")?)?,
     }))
 }

@@ -11,11 +11,14 @@
 //! | `ha_term`, `ha_floor` | `NUMBER:LEADER:GENERATION` each |
 //! | `ha_flags` | of `voting electable returning standby leaving` |
 //! | `ha_heard`, `ha_ask` | `NODE:GENERATION:SEQUENCE[:p]` …; `NODE` … |
+//! | `ha_reach` | `REACH[:l]` |
 //! | `ha_report`, `ha_dead` | plan version that the report is made under; `NODE:GENERATION[:h]` … |
 //! | `ha_request` | `ID:move:GROUP:NODE` |
 //! | `ha_state` | `DIGEST[:k]` of all that follows, up to `src`; `k`: it is left out |
 //! | `ha_groups`, `ha_blocked` | `GROUP:STATE[:FAILURES[:p]]` …; `NODE:NODE…` and `GROUP:MASK` … |
-//! | `ha_plan`, `ha_members` | version; `NODE:VERSION` … |
+//! | `ha_cleared`, `ha_lives` | as `ha_blocked`; `NODE:GENERATION` … |
+//! | `ha_profile`, `ha_nodes` | `POLICY:KEEPALIVE:GROUPS`; `NODE[:w]` … |
+//! | `ha_plan`, `ha_members`, `ha_expelled` | version; `NODE:VERSION` …; `NODE` … |
 //! | `ha_assign`, `ha_answers` | `GROUP:k:NODE` …; `NODE:GENERATION:ID:OUTCOME` … |
 //! | `src`, `seq`, `hg`, `ts`, `ld`, `ttl`, `auth` | Heartbeat's common fields |
 //!
@@ -24,7 +27,7 @@
 use super::body::{self, Encoded, StateDigest};
 use super::keys::Keys;
 use super::message::Message;
-use super::status::{Report, Status};
+use super::status::{Profile, Report, Status};
 use super::text::parse_number;
 use super::{Reject, classic, netstring, plan, report};
 use crate::ids::{ClusterName, Generation, NodeName, PlanVersion, Sequence};
@@ -155,6 +158,7 @@ fn push_head(message: &mut Message, status: &Status) {
     message.push_some("ha_floor", floor.map(report::term_text));
     message.push_some("ha_flags", report::flags_text(flags));
     message.push_some("ha_heard", report::heard_text(&status.heard));
+    message.push_text("ha_reach", report::reach_text(status.reach, status.led));
     message.push_some("ha_ask", report::asks_text(&status.asks));
     message.push_text("ha_report", format!("{:x}", status.report.version.0));
     message.push_some("ha_dead", report::dead_text(&status.report.dead));
@@ -219,6 +223,7 @@ fn parse_head(fields: &Fields<'_>) -> Result<Status, Reject> {
         .optional("ha_floor")?
         .map(report::parse_term)
         .transpose()?;
+    let (reach, led) = report::parse_reach(fields.required("ha_reach")?)?;
     Ok(Status {
         cluster: ClusterName::new(fields.required("ha_cluster")?).map_err(|_| Reject::BadField)?,
         node: NodeName::new(fields.required("src")?).map_err(|_| Reject::BadField)?,
@@ -231,6 +236,8 @@ fn parse_head(fields: &Fields<'_>) -> Result<Status, Reject> {
         floor: floor.or_else(|| term.clone()),
         term,
         electable: flags.electable,
+        reach,
+        led,
         returning: flags.returning,
         voting: flags.voting,
         report: parse_report(fields, flags)?,
@@ -240,6 +247,7 @@ fn parse_head(fields: &Fields<'_>) -> Result<Status, Reject> {
             .map(plan::parse_request)
             .transpose()?,
         config_hash: fields.number("ha_config")?,
+        profile: Profile::default(),
     })
 }
 
@@ -251,6 +259,8 @@ fn parse_report(fields: &Fields<'_>, flags: report::Flags) -> Result<Report, Rej
         standby: flags.standby,
         leaving: flags.leaving,
         blocked: BTreeSet::new(),
+        cleared: BTreeSet::new(),
+        lives: BTreeMap::new(),
     })
 }
 

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod message;
 pub mod netstring;
 mod plan;
+mod profile;
 mod refusal;
 mod reject;
 mod report;

@@ -165,6 +165,30 @@ pub(super) fn parse_asks(text: Option<&str>) -> Result<BTreeSet<NodeName>, Rejec
     Ok(asks.into_keys().collect())
 }
 
+/// `NODE:GENERATION`.
+pub(super) fn lives_text(lives: &BTreeMap<NodeName, Generation>) -> Option<String> {
+    let lives = lives.iter();
+    list(lives.map(|(node, life)| format!("{node}:{:x}", life.0)))
+}
+
+pub(super) fn parse_lives(text: Option<&str>) -> Result<BTreeMap<NodeName, Generation>, Reject> {
+    parse_list(text, NODES_MAX, |parts| {
+        Ok((parts.node()?, Generation(parts.number()?)))
+    })
+}
+
+/// `REACH[:l]`, the mark for a sender that follows a leader.
+pub(super) fn reach_text(reach: u32, led: bool) -> String {
+    format!("{reach:x}{}", if led { ":l" } else { "" })
+}
+
+pub(super) fn parse_reach(text: &str) -> Result<(u32, bool), Reject> {
+    parse_item(text, |parts| {
+        let reach = u32::try_from(parts.number()?).map_err(|_| Reject::BadField)?;
+        Ok((reach, parts.mark("l")?))
+    })
+}
+
 /// The flags of a status; each is a word of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Flags {

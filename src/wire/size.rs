@@ -6,12 +6,13 @@ use super::codec::{SenderFacts, message};
 use super::netstring;
 use super::status::{
     Answer, Assignment, DeadReport, Fitness, ForwardedRequest, GroupReport, GroupState, Heard,
-    Phase, Plan, Refusal, Report, Status, Wish,
+    Phase, Plan, Policy, Profile, Refusal, Report, Status, Wish,
 };
 use crate::ids::{
     ClusterName, Generation, GroupName, NAME_LENGTH_MAX, NodeName, PlanVersion, RequestId,
     Sequence, Term,
 };
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// An upper bound of a packet's length in bytes, whatever happens in a cluster of these nodes and groups.
@@ -47,6 +48,8 @@ pub fn packet_length_max(
         term: Some(term(u64::MAX)),
         floor: Some(term(u64::MAX - 1)),
         electable: true,
+        reach: u32::MAX,
+        led: true,
         returning: true,
         voting: true,
         report: largest_report(nodes, groups),
@@ -59,6 +62,12 @@ pub fn packet_length_max(
             },
         }),
         config_hash: u64::MAX,
+        profile: Profile {
+            policy: Policy::Majority,
+            keepalive: Duration::MAX,
+            members: nodes.iter().cloned().map(|node| (node, true)).collect(),
+            groups: u64::MAX,
+        },
     };
     let mut message = message(&largest, Encoded::of(&largest), &LARGEST_FACTS);
     let key = Key::new(super::auth::KEY_NUMBER_MAX, Method::Sha512, b"");
@@ -91,6 +100,11 @@ const LARGEST_GROUP: GroupReport = GroupReport {
 };
 
 fn largest_report(nodes: &[NodeName], groups: &[GroupName]) -> Report {
+    let everywhere: BTreeSet<_> = groups
+        .iter()
+        .cloned()
+        .flat_map(|group| nodes.iter().map(move |node| (group.clone(), node.clone())))
+        .collect();
     Report {
         version: PlanVersion(u64::MAX),
         groups: groups
@@ -105,10 +119,12 @@ fn largest_report(nodes: &[NodeName], groups: &[GroupName]) -> Report {
             .collect(),
         standby: true,
         leaving: true,
-        blocked: groups
+        blocked: everywhere.clone(),
+        cleared: everywhere,
+        lives: nodes
             .iter()
             .cloned()
-            .flat_map(|group| nodes.iter().map(move |node| (group.clone(), node.clone())))
+            .map(|node| (node, Generation(u64::MAX)))
             .collect(),
     }
 }
@@ -144,6 +160,7 @@ fn largest_plan(
             .cloned()
             .map(|group| (group, run.clone()))
             .collect(),
+        expelled: nodes.iter().cloned().collect(),
         answers: nodes
             .iter()
             .cloned()

@@ -36,6 +36,12 @@ pub struct Status {
     pub floor: Option<Term>,
     /// Whether the sender is in contact with enough voters to lead.
     pub electable: bool,
+    /// How many other nodes the sender hears and is heard by.
+    #[serde(default)]
+    pub reach: u32,
+    /// Whether the sender follows a leader that is there: it elects nobody else meanwhile.
+    #[serde(default)]
+    pub led: bool,
     /// Whether the sender's daemon is being restarted and leaves its groups running.
     pub returning: bool,
     /// Whether the sender's vote counts: false while it may have forgotten promises of an earlier life.
@@ -50,6 +56,53 @@ pub struct Status {
     pub request: Option<ForwardedRequest>,
     /// Digest of the part of the configuration that must be equal on all nodes.
     pub config_hash: u64,
+    /// What of the sender's configuration votes and promises rest on.
+    #[serde(default)]
+    pub profile: Profile,
+}
+
+/// What of a node's configuration its votes and promises rest on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Profile {
+    /// What it takes to run groups.
+    pub policy: Policy,
+    /// Between heartbeats: how long an emergency stop may take at least.
+    pub keepalive: Duration,
+    /// All members, each with whether it only votes.
+    pub members: BTreeMap<NodeName, bool>,
+    /// Digest of all groups with the nodes that may run them.
+    pub groups: u64,
+}
+
+impl Profile {
+    /// Whether votes and promises pass between nodes with these two: majorities of lists that differ by more than one
+    /// member need not have a node in common.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let names: BTreeSet<_> = self.members.keys().chain(other.members.keys()).collect();
+        let common = names.iter().filter_map(|name| {
+            let (one, another) = (self.members.get(*name)?, other.members.get(*name)?);
+            Some(one == another)
+        });
+        let common: Vec<bool> = common.collect();
+        self.policy == other.policy
+            && names.len() <= common.len() + 1
+            && common.into_iter().all(|same| same)
+    }
+
+    /// Votes that make a majority of these members.
+    pub fn majority(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+}
+
+/// What it takes to run groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Policy {
+    /// A majority of all votes must hear this node.
+    #[default]
+    Majority,
+    /// Nothing: each partition runs what it can (Heartbeat's rule).
+    Ignore,
 }
 
 /// How many messages a daemon may have sent that whoever speaks for it after its death does not know of.
@@ -125,7 +178,7 @@ pub struct Heard {
 pub struct Report {
     /// The plan of the current term that the node has followed up to now.
     pub version: PlanVersion,
-    /// Its own groups; a group that is not listed is stopped here, without a failure.
+    /// The groups that it knows and may run, and any other of which something runs or has failed there.
     pub groups: BTreeMap<GroupName, GroupReport>,
     /// Peers that it has declared dead and acknowledges no more.
     pub dead: BTreeMap<NodeName, DeadReport>,
@@ -135,6 +188,21 @@ pub struct Report {
     pub leaving: bool,
     /// Groups whose stop has failed, with the node where they may still run.
     pub blocked: BTreeSet<(GroupName, NodeName)>,
+    /// Those of nodes that were away when a person cleared them: what others remember of them is void.
+    #[serde(default)]
+    pub cleared: BTreeSet<(GroupName, NodeName)>,
+    /// In which life of each of these nodes that was heard; what is remembered of an earlier one is void.
+    #[serde(default)]
+    pub lives: BTreeMap<NodeName, Generation>,
+}
+
+impl Report {
+    /// Whether a claim that a group is blocked on a node, made in some life of that node, is known to be void.
+    pub fn voids(&self, claim: &(GroupName, NodeName), life: Generation) -> bool {
+        self.lives
+            .get(&claim.1)
+            .is_some_and(|known| life < *known || (life == *known && self.cleared.contains(claim)))
+    }
 }
 
 /// One group on the reporting node.
@@ -201,6 +269,8 @@ pub struct Plan {
     /// What each group shall do. Nothing is decided about a group that is not listed: where it runs it goes on, and
     /// nobody starts it.
     pub groups: BTreeMap<GroupName, Assignment>,
+    /// Nodes that the leader is out of contact with: whoever follows it promises them nothing any more.
+    pub expelled: BTreeSet<NodeName>,
     /// Answers to the newest request of each node.
     pub answers: BTreeMap<NodeName, Answer>,
 }

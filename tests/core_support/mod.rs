@@ -142,11 +142,7 @@ impl Cluster {
                 generation: Generation(generation.max(stored.generation.0 + 1)),
                 ..stored.clone()
             },
-            None => Persistent {
-                generation: Generation(generation),
-                standby: false,
-                blocked: BTreeSet::new(),
-            },
+            None => Persistent::first(Generation(generation)),
         };
         let generation = persistent.generation.0;
         self.stored.insert(name.clone(), persistent.clone());

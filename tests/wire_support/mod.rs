@@ -7,7 +7,7 @@ use ha_node::ids::{
 };
 use ha_node::wire::status::{
     Answer, Assignment, DeadReport, Fitness, ForwardedRequest, GroupReport, GroupState, Heard,
-    Phase, Plan, Refusal, Report, Status, Wish,
+    Phase, Plan, Policy, Profile, Refusal, Report, Status, Wish,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -106,15 +106,19 @@ fn report() -> impl Strategy<Value = Report> {
         any::<bool>(),
         any::<bool>(),
         btree_set((group(), node()), 0..4),
+        btree_set((group(), node()), 0..4),
+        btree_map(node(), generation(), 0..4),
     )
         .prop_map(
-            |(version, groups, dead, standby, leaving, blocked)| Report {
+            |(version, groups, dead, standby, leaving, blocked, cleared, lives)| Report {
                 version,
                 groups,
                 dead,
                 standby,
                 leaving,
                 blocked,
+                cleared,
+                lives,
             },
         )
 }
@@ -160,13 +164,26 @@ fn plan() -> impl Strategy<Value = Plan> {
         btree_map(node(), number().prop_map(PlanVersion), 0..6),
         btree_map(group(), assignment(), 0..6),
         btree_map(node(), answer(), 0..4),
+        btree_set(node(), 0..4),
     )
-        .prop_map(|(version, members, groups, answers)| Plan {
+        .prop_map(|(version, members, groups, answers, expelled)| Plan {
             version,
             members,
             groups,
+            expelled,
             answers,
         })
+}
+
+fn profile() -> impl Strategy<Value = Profile> {
+    let policy = prop_oneof![Just(Policy::Majority), Just(Policy::Ignore)];
+    let members = btree_map(node(), any::<bool>(), 0..6);
+    (policy, number(), members, number()).prop_map(|(policy, keepalive, members, groups)| Profile {
+        policy,
+        keepalive: Duration::from_millis(keepalive),
+        members,
+        groups,
+    })
 }
 
 fn request() -> impl Strategy<Value = ForwardedRequest> {
@@ -182,7 +199,7 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
     let said = (
         (btree_map(node(), heard(), 0..6), btree_set(node(), 0..3)),
         terms(),
-        any::<(bool, bool, bool)>(),
+        (any::<(bool, bool, bool, bool)>(), any::<u32>(), profile()),
         report(),
         option::of(plan()),
         option::of(request()),
@@ -193,7 +210,7 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
         let (
             (heard, asks),
             (term, floor),
-            (electable, returning, voting),
+            ((electable, returning, voting, led), reach, profile),
             report,
             plan,
             request,
@@ -211,12 +228,15 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
             term,
             floor,
             electable,
+            reach,
+            led,
             returning,
             voting,
             report,
             plan,
             request,
             config_hash,
+            profile,
         }
     })
 }
@@ -256,12 +276,15 @@ pub(crate) fn status_in(
                 groups: listed(&groups, reports),
                 dead: listed(&nodes, dead),
                 blocked: blocked.collect(),
+                cleared: [].into(),
+                lives: [].into(),
                 ..status.report
             };
             let plan = status.plan.map(|plan| Plan {
                 members: nodes.iter().cloned().zip(members).collect(),
                 groups: listed(&groups, assignments),
                 answers: listed(&nodes, answers),
+                expelled: nodes.iter().cloned().collect(),
                 ..plan
             });
             let asks = nodes.iter().zip(asks).filter(|(_, asks)| *asks);
@@ -271,6 +294,10 @@ pub(crate) fn status_in(
                 asks: asks.map(|(node, _)| node.clone()).collect(),
                 report,
                 plan,
+                profile: Profile {
+                    members: nodes.iter().cloned().map(|node| (node, true)).collect(),
+                    ..status.profile
+                },
                 ..status
             }
         },
@@ -319,6 +346,8 @@ pub(crate) fn example() -> Status {
             generation,
         }),
         electable: true,
+        reach: 1,
+        led: true,
         returning: true,
         voting: true,
         report: Report {
@@ -342,10 +371,16 @@ pub(crate) fn example() -> Status {
             standby: false,
             leaving: false,
             blocked: BTreeSet::from([(GroupName::new("mail").unwrap(), beta.clone())]),
+            cleared: BTreeSet::from([(GroupName::new("wiki").unwrap(), beta.clone())]),
+            lives: BTreeMap::from([(beta.clone(), generation)]),
         },
         plan: Some(Plan {
             version: PlanVersion(2),
-            members: BTreeMap::from([(alpha, PlanVersion(1)), (beta.clone(), PlanVersion(1))]),
+            members: BTreeMap::from([
+                (alpha.clone(), PlanVersion(1)),
+                (beta.clone(), PlanVersion(1)),
+            ]),
+            expelled: BTreeSet::from([node("gamma")]),
             groups: BTreeMap::from([(
                 web.clone(),
                 Assignment::Run {
@@ -370,5 +405,11 @@ pub(crate) fn example() -> Status {
             },
         }),
         config_hash: 0x00c0_ffee,
+        profile: Profile {
+            policy: Policy::Majority,
+            keepalive: Duration::from_millis(250),
+            members: BTreeMap::from([(alpha, false), (node("beta"), false), (node("gamma"), true)]),
+            groups: 0x0bad_cafe,
+        },
     }
 }

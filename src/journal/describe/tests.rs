@@ -1,6 +1,7 @@
 //! Every event's text and fields, against what was released.
 
 use super::*;
+use crate::core::event::Section;
 
 fn name(text: &str) -> NodeName {
     NodeName::new(text).unwrap()
@@ -62,7 +63,23 @@ fn all_events() -> Vec<Event> {
         },
         Event::PeerLeft { peer: peer.clone() },
         Event::NotHeardBy { peer: peer.clone() },
-        Event::ConfigDiffers { peer: peer.clone() },
+        Event::ConfigDiffers {
+            peer: peer.clone(),
+            sections: [Section::Timing, Section::Groups].into(),
+            apart: false,
+        },
+        Event::ConfigDiffers {
+            peer: peer.clone(),
+            sections: [Section::Nodes].into(),
+            apart: true,
+        },
+        Event::ConfigDiffers {
+            peer: peer.clone(),
+            sections: [].into(),
+            apart: false,
+        },
+        Event::ClockStoodStill { peer: peer.clone() },
+        Event::PeerGivenUp { peer: peer.clone() },
         Event::GenerationStale {
             peer: peer.clone(),
             remembered: generation,

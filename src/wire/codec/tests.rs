@@ -1,6 +1,6 @@
 //! Heartbeats as packets, field by field, and what a wrong field leads to.
 
-use super::super::status::{Heard, Phase};
+use super::super::status::{Heard, Phase, Profile};
 use super::super::{GROUPS_MAX, NODES_MAX};
 use super::*;
 use crate::ids::GroupName;
@@ -28,12 +28,15 @@ fn status() -> Status {
         term: None,
         floor: None,
         electable: true,
+        reach: 1,
+        led: true,
         returning: false,
         voting: true,
         report: Report::default(),
         plan: None,
         request: None,
         config_hash: 0x00c0_ffee,
+        profile: Profile::default(),
     }
 }
 

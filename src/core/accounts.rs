@@ -1,0 +1,149 @@
+//! What the leader has from each node under its own term, and what that says of one group on one node.
+//!
+//! Only words count that answer something which the leader sent since it was elected: what was said before that, and is
+//! on its way still, may come from a node that has followed another leader since, has left or has restarted.
+
+use crate::core::Core;
+use crate::core::leader::Leadership;
+use crate::core::plan::Knowledge;
+use crate::core::rules::BrokenRule;
+use crate::ids::{Generation, GroupName, NodeName};
+use crate::wire::status::{Assignment, GroupState, Heard, Report};
+use std::collections::BTreeMap;
+
+/// What the leader has from one node under its own term.
+pub(super) struct Account<'a> {
+    pub(super) report: &'a Report,
+    pub(super) generation: Generation,
+    pub(super) in_contact: bool,
+    pub(super) voting: bool,
+    /// It is in contact with enough voters to hold a lease.
+    pub(super) quorate: bool,
+    /// Whom the node has heard; none for this node itself.
+    heard: Option<&'a BTreeMap<NodeName, Heard>>,
+}
+
+pub(super) type Accounts<'a> = BTreeMap<&'a NodeName, Account<'a>>;
+
+impl Core {
+    /// Nodes whose newest word was said under this term, this one too.
+    pub(super) fn accounts<'a>(&'a self, own: &'a Report, leadership: &Leadership) -> Accounts<'a> {
+        let mut accounts = BTreeMap::new();
+        let local = Account {
+            report: own,
+            generation: self.generation,
+            in_contact: true,
+            voting: self.voting(),
+            quorate: self.could_be_elected(),
+            heard: None,
+        };
+        accounts.insert(&self.settings.local, local);
+        let any_term = self.broken(BrokenRule::ReportsOfAnyTerm);
+        for (name, peer) in &self.peers {
+            let since_elected = leadership.elected_at.is_some_and(|at| peer.says_since(at));
+            let Some(status) = peer.current().filter(|_| self.agrees_with(peer)) else {
+                continue;
+            };
+            if any_term || (status.term == self.term && since_elected) {
+                let account = Account {
+                    report: &status.report,
+                    generation: status.generation,
+                    in_contact: self.is_near(peer),
+                    voting: status.voting,
+                    quorate: status.electable,
+                    heard: Some(&status.heard),
+                };
+                accounts.insert(name, account);
+            }
+        }
+        accounts
+    }
+
+    /// Whether a node's last words hold: that life has stopped everything, and nobody in contact has heard a later one.
+    pub(super) fn has_left(&self, name: &NodeName, accounts: &Accounts<'_>) -> bool {
+        let Some(life) = self.peers.get(name).and_then(|peer| peer.life_that_left()) else {
+            return false;
+        };
+        let later = |account: &Account<'_>| {
+            let heard = account.heard.and_then(|heard| heard.get(name));
+            heard.is_some_and(|heard| heard.generation > life)
+        };
+        let near = accounts.values().filter(|account| account.in_contact);
+        self.is_quorum(accounts) && !near.into_iter().any(later)
+    }
+
+    /// Whether enough voters have reported that one of them at least has heard of whoever holds a lease.
+    fn is_quorum(&self, accounts: &Accounts<'_>) -> bool {
+        let near = accounts.values().filter(|account| account.in_contact);
+        match self.settings.policy {
+            crate::core::Policy::Ignore => true,
+            crate::core::Policy::Majority => near.count() >= self.settings.majority(),
+        }
+    }
+
+    /// What is known of a group on a node.
+    pub(super) fn knowledge(
+        &self,
+        group: &GroupName,
+        node: &NodeName,
+        leadership: &Leadership,
+        accounts: &Accounts<'_>,
+    ) -> Knowledge {
+        let account = accounts
+            .get(node)
+            .filter(|_| !leadership.dead.contains_key(node));
+        let Some(account) = account else {
+            return self.knowledge_of_absent(group, node, leadership, accounts);
+        };
+        let here = account
+            .report
+            .groups
+            .get(group)
+            .copied()
+            .unwrap_or_default();
+        match here.state {
+            GroupState::Blocked => Knowledge::Blocked,
+            GroupState::Starting | GroupState::Started => Knowledge::Running,
+            GroupState::Stopping => Knowledge::Settling,
+            GroupState::Stopped => {
+                let named = matches!(leadership.plan.groups.get(group),
+                    Some(Assignment::Run { node: owner, .. }) if owner == node);
+                let informed = leadership.is_informed(group, node, account.report.version);
+                if informed && !named {
+                    Knowledge::Clear
+                } else {
+                    Knowledge::Settling
+                }
+            }
+        }
+    }
+
+    fn knowledge_of_absent(
+        &self,
+        group: &GroupName,
+        node: &NodeName,
+        leadership: &Leadership,
+        accounts: &Accounts<'_>,
+    ) -> Knowledge {
+        let left = self.has_left(node, accounts);
+        if is_blocked(group, node, accounts) {
+            Knowledge::Blocked
+        } else if left || self.is_dead_for_certain(group, node, leadership, accounts) {
+            Knowledge::Clear
+        } else {
+            Knowledge::Unknown
+        }
+    }
+}
+
+/// Whether somebody in contact remembers that a group could not be stopped on a node that is away, and nobody knows
+/// better.
+fn is_blocked(group: &GroupName, node: &NodeName, accounts: &Accounts<'_>) -> bool {
+    let claim = (group.clone(), node.clone());
+    let near = || accounts.values().filter(|account| account.in_contact);
+    let claims = near().filter(|account| account.report.blocked.contains(&claim));
+    let lives = claims.map(|account| account.report.lives.get(node).copied());
+    // A claim of unknown age cannot be void.
+    let mut lives = lives.map(|life| life.unwrap_or(Generation(u64::MAX)));
+    lives.any(|life| !near().any(|account| account.report.voids(&claim, life)))
+}

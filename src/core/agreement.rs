@@ -1,0 +1,118 @@
+//! Nodes whose configurations differ, as they do while people change them one after the other: who counts on whom, and
+//! whose lease may still hold.
+//!
+//! Votes and promises pass only between nodes whose policies are the same, whose roles are, and whose lists of members
+//! differ by one at most: majorities of such lists have a node in common. All else that a node says counts, above all
+//! what it runs. Of two deadtimes the shorter one is relied on and the longer one waited for.
+
+use crate::core::Core;
+use crate::core::event::{Event, Section};
+use crate::core::peer::{Contact, Peer};
+use crate::ids::NodeName;
+use crate::wire::status::{Profile, Status};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+impl Core {
+    /// Whether votes and promises pass between a peer and this node.
+    pub(super) fn agrees_with(&self, peer: &Peer) -> bool {
+        let status = peer.status.as_ref();
+        status.is_none_or(|status| status.profile.agrees_with(&self.profile))
+    }
+
+    /// In what a peer's configuration differs from ours.
+    pub(super) fn differences(&self, status: &Status) -> BTreeSet<Section> {
+        let (own, theirs) = (&self.profile, &status.profile);
+        let timing = (own.keepalive, self.settings.deadtime) == (theirs.keepalive, status.deadtime);
+        let same = [
+            (Section::Nodes, own.members == theirs.members),
+            (Section::Policy, own.policy == theirs.policy),
+            (Section::Timing, timing),
+            (Section::Groups, own.groups == theirs.groups),
+        ];
+        let mut differ: BTreeSet<_> = (same.into_iter().filter(|(_, same)| !same))
+            .map(|(section, _)| section)
+            .collect();
+        if differ.is_empty() && status.config_hash != self.settings.config_hash {
+            differ.insert(Section::Rest);
+        }
+        differ
+    }
+
+    /// Tells people once in what a peer's configuration differs.
+    pub(super) fn note_difference(&mut self, name: &NodeName, status: &Status) {
+        let sections = self.differences(status);
+        let apart = !status.profile.agrees_with(&self.profile);
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        if peer.differs_told != sections {
+            peer.differs_told.clone_from(&sections);
+            let peer = name.clone();
+            self.event(Event::ConfigDiffers {
+                peer,
+                sections,
+                apart,
+            });
+        }
+    }
+
+    /// The shortest deadtime of all who may take over from this node.
+    pub(super) fn shortest_deadtime(&self) -> Duration {
+        let own = self.settings.deadtime;
+        let peers = self.peers.values().filter(|peer| match &peer.contact {
+            Contact::Alive | Contact::Dead(_) => true,
+            Contact::Unheard | Contact::Left(_) => false,
+        });
+        peers
+            .map(|peer| peer.common_deadtime(own))
+            .min()
+            .unwrap_or(own)
+    }
+
+    /// The longest keepalive of all: how long an emergency stop takes by default.
+    pub(super) fn longest_keepalive(&self) -> Duration {
+        let statuses = self.peers.values().filter_map(|peer| peer.status.as_ref());
+        statuses
+            .map(|status| status.profile.keepalive)
+            .fold(self.settings.keepalive, Duration::max)
+    }
+
+    /// Whether a node can hold a lease although these have declared it dead: one lasts as long as a majority of the
+    /// members that it knows of, itself among them, may have promised it.
+    pub(super) fn may_hold_lease(&self, node: &NodeName, declared: &BTreeSet<&NodeName>) -> bool {
+        let profile = self.profile_of(node);
+        let supporters = profile.members.keys().filter(|name| {
+            let knows = self.profile_of(name).members.contains_key(node);
+            knows && !declared.contains(name)
+        });
+        supporters.count() >= profile.majority()
+    }
+
+    /// What is known of a node's configuration: as it said last, else as somebody says who knows it, else as ours.
+    fn profile_of(&self, node: &NodeName) -> &Profile {
+        if let Some(status) = self.peers.get(node).and_then(|peer| peer.status.as_ref()) {
+            return &status.profile;
+        }
+        if *node != self.settings.local && !self.profile.members.contains_key(node) {
+            let known = self.peers.values().filter_map(|peer| peer.status.as_ref());
+            let mut naming = known.filter(|status| status.profile.members.contains_key(node));
+            if let Some(status) = naming.next() {
+                return &status.profile;
+            }
+        }
+        &self.profile
+    }
+
+    /// Nodes of which only others know, as long as these are near.
+    pub(super) fn strangers(&self) -> BTreeSet<NodeName> {
+        let near = self.peers.values().filter(|peer| self.is_near(peer));
+        let named = near
+            .filter_map(|peer| peer.status.as_ref())
+            .flat_map(|status| status.profile.members.keys());
+        named
+            .filter(|name| !self.profile.members.contains_key(*name))
+            .cloned()
+            .collect()
+    }
+}

@@ -1,0 +1,48 @@
+//! Texts of what of a node's configuration its votes and promises rest on.
+
+use super::text::{list, parse_item, parse_list};
+use super::{NODES_MAX, Reject};
+use crate::ids::NodeName;
+use crate::wire::status::{Policy, Profile};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// `POLICY:KEEPALIVE:GROUPS`: `m` or `i`, milliseconds, a digest.
+pub(super) fn profile_text(profile: &Profile) -> String {
+    let policy = match profile.policy {
+        Policy::Majority => 'm',
+        Policy::Ignore => 'i',
+    };
+    let keepalive = u64::try_from(profile.keepalive.as_millis()).unwrap_or(u64::MAX);
+    format!("{policy}:{keepalive:x}:{:x}", profile.groups)
+}
+
+/// `NODE[:w]`, the mark for a witness.
+pub(super) fn nodes_text(profile: &Profile) -> Option<String> {
+    let members = profile.members.iter();
+    list(members.map(|(node, witness)| format!("{node}{}", if *witness { ":w" } else { "" })))
+}
+
+pub(super) fn parse_profile(text: &str, nodes: Option<&str>) -> Result<Profile, Reject> {
+    let members = parse_nodes(nodes)?;
+    parse_item(text, |parts| {
+        let policy = match parts.word()? {
+            "m" => Policy::Majority,
+            "i" => Policy::Ignore,
+            _ => return Err(Reject::BadField),
+        };
+        Ok(Profile {
+            policy,
+            keepalive: Duration::from_millis(parts.number()?),
+            groups: parts.number()?,
+            members,
+        })
+    })
+}
+
+fn parse_nodes(text: Option<&str>) -> Result<BTreeMap<NodeName, bool>, Reject> {
+    parse_list(text, NODES_MAX, |parts| {
+        let node = parts.node()?;
+        Ok((node, parts.mark("w")?))
+    })
+}
