@@ -77,7 +77,8 @@ impl Core {
             return Freshness::Stale;
         }
         self.check_remembered(&status);
-        let asked = status.asks.contains(&self.settings.local) && self.may_answer();
+        // A question that is still open was lost on its way, or its answer was.
+        let asked = (!whole || status.asks.contains(&self.settings.local)) && self.may_answer();
         let name = status.node.clone();
         let Some(peer) = self.peers.get_mut(&name) else {
             return Freshness::Stale;
@@ -121,7 +122,7 @@ impl Core {
         }
     }
 
-    /// Whether the last heartbeat is long enough ago that a peer which lacks our state may cause another.
+    /// Whether the last heartbeat is long enough ago that a question, or the answer to one, may cause another.
     fn may_answer(&self) -> bool {
         let last = self.last_sent.as_ref().map(|(at, _)| *at);
         last.is_none_or(|at| self.now >= at + self.settings.keepalive / 4)
