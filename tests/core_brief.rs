@@ -65,11 +65,10 @@ impl Alpha {
         let now = DEADTIME;
         let mut core = Core::new(settings(), persistent, Instant::from_nanos(now * NANOS));
         let outputs = core.handle(Instant::from_nanos(now * NANOS), Input::Tick);
-        let said = outputs.into_iter().find_map(|output| match output {
-            Output::Send(status) => Some(status),
-            _ => None,
-        });
-        let said = said.unwrap();
+        let [Output::Send(said)] = outputs.as_slice() else {
+            panic!("{outputs:?}");
+        };
+        let said = said.clone();
         let beta = first_words(&said);
         let mut alpha = Self {
             core,
@@ -89,13 +88,11 @@ impl Alpha {
     fn handle(&mut self, input: Input) {
         let now = Instant::from_nanos(self.now * NANOS);
         for output in self.core.handle(now, input) {
-            match output {
-                Output::Send(status) => {
-                    self.said = status;
-                    self.count += 1;
-                }
-                Output::Event(event) => self.events.push(event),
-                _ => {}
+            if let Output::Send(status) = output {
+                self.said = status;
+                self.count += 1;
+            } else if let Output::Event(event) = output {
+                self.events.push(event);
             }
         }
     }
@@ -166,6 +163,9 @@ fn what_is_lacking_is_asked_for_at_once_and_until_it_is_there() {
     assert!(alpha.count == before + 1 && alpha.asks(), "at once");
     alpha.brief();
     assert_eq!(alpha.count, before + 1, "once");
+    alpha.run(KEEPALIVE / 2);
+    alpha.brief();
+    assert_eq!(alpha.count, before + 2, "again, since no answer came");
     alpha.run(KEEPALIVE);
     assert!(alpha.asks(), "in the next, too");
     alpha.whole();

@@ -12,6 +12,7 @@ use ha_node::core::{
 };
 use ha_node::ids::{GroupName, RequestId};
 use ha_node::sim::{Mind, Scenario, TraceMode, run_with};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -282,4 +283,85 @@ fn calm_clusters_boot_and_settle_within_their_bounds() {
             }
         }
     }
+}
+
+thread_local! {
+    /// Brief heartbeats that could not be completed, and questions that were asked.
+    static LACKING: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// The real core, watched.
+struct Watched(Core);
+
+impl Mind for Watched {
+    fn new(settings: Settings, persistent: Persistent, now: Instant) -> Self {
+        Self(Core::new(settings, persistent, now))
+    }
+    fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
+        let lacks = u32::from(matches!(input, Input::Brief { .. }));
+        let outputs = self.0.handle(now, input);
+        let asks =
+            |output: &&Output| matches!(output, Output::Send(status) if !status.asks.is_empty());
+        let asked = u32::try_from(outputs.iter().filter(asks).count()).unwrap_or(u32::MAX);
+        LACKING.with(|it| it.set((it.get().0 + lacks, it.get().1 + asked)));
+        outputs
+    }
+    fn next_deadline(&self) -> Option<Instant> {
+        self.0.next_deadline()
+    }
+    fn lease(&self) -> Lease {
+        self.0.lease()
+    }
+    fn view(&self, now: Instant) -> View {
+        self.0.view(now)
+    }
+    fn break_rule(&mut self, rule: BrokenRule) {
+        self.0.break_rule(rule);
+    }
+}
+
+#[test]
+fn states_that_were_lost_are_asked_for() {
+    for seed in 0..20 {
+        let scenario = Scenario::new(seed, 3, Policy::Majority);
+        assert_eq!(broken_invariant::<Watched>(&scenario), "none");
+    }
+    let (lacking, asked) = LACKING.get();
+    assert!(lacking > 100 && asked > 100, "{lacking}, {asked}");
+}
+
+/// A core that takes a brief heartbeat for a whole one: whoever sent it runs nothing, and plans nothing.
+struct Hasty(Core);
+
+impl Mind for Hasty {
+    fn new(settings: Settings, persistent: Persistent, now: Instant) -> Self {
+        Self(Core::new(settings, persistent, now))
+    }
+    fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
+        if let Input::Brief { link, status } = input {
+            return self.0.handle(now, Input::Message { link, status });
+        }
+        self.0.handle(now, input)
+    }
+    fn next_deadline(&self) -> Option<Instant> {
+        self.0.next_deadline()
+    }
+    fn lease(&self) -> Lease {
+        self.0.lease()
+    }
+    fn view(&self, now: Instant) -> View {
+        self.0.view(now)
+    }
+    fn break_rule(&mut self, rule: BrokenRule) {
+        self.0.break_rule(rule);
+    }
+}
+
+#[test]
+fn a_state_that_is_made_up_is_noticed() {
+    let mut found = (0..200).map(|seed| {
+        let scenario = Scenario::new(seed, 3, Policy::Majority);
+        broken_invariant::<Hasty>(&scenario)
+    });
+    assert!(found.any(|broken| broken != "none"));
 }

@@ -1,10 +1,6 @@
 //! Brief heartbeats: a receiver that loses any packets knows the same as if each had been whole, one question later.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod wire_support;
 

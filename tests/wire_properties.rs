@@ -38,10 +38,12 @@ fn classic_form(packet: &[u8], keys: &Keys) -> Vec<u8> {
 
 /// What a receiver makes of a whole heartbeat.
 fn read(packet: &[u8], keys: &Keys) -> Result<Status, Reject> {
-    match decode(packet, keys)? {
-        Received::Heartbeat(heartbeat) if !heartbeat.brief => Ok(*heartbeat.status),
-        other => panic!("{other:?}"),
-    }
+    let received = decode(packet, keys)?;
+    let Received::Heartbeat(heartbeat) = received else {
+        panic!("{received:?}");
+    };
+    assert!(!heartbeat.brief);
+    Ok(*heartbeat.status)
 }
 
 proptest! {

@@ -7,6 +7,7 @@ mod wire_support;
 use ha_node::config::GROUPS_MAX;
 use ha_node::core::Persistent;
 use ha_node::ids::{ClusterName, Generation, GroupName, NodeName, PlanVersion, Sequence};
+use ha_node::node::Options;
 use ha_node::state::State;
 use ha_node::wire::PACKET_SENT_MAX;
 use ha_node::wire::brief::Exchange;
@@ -123,6 +124,31 @@ fn all_groups_blocked_on_all_nodes_fit_where_the_start_accepts_them() {
         assert!(bound <= PACKET_SENT_MAX, "{n} nodes, {g} groups: {bound}");
         assert!(length <= bound, "{n} nodes, {g} groups: {length} > {bound}");
     }
+}
+
+/// A configuration of one node with as many groups as there may be.
+fn read_config(name_length: usize) -> Result<(), String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ha-node.toml");
+    let groups = (0..GROUPS_MAX).map(|at| {
+        let name = format!("g{at:0>width$}", width = name_length - 1);
+        format!("[[group]]\nname = \"{name}\"\nresources = [{{ unit = \"u{at}.service\" }}]\n")
+    });
+    std::fs::write(&path, groups.collect::<String>()).unwrap();
+    let options = Options {
+        config: Some(path),
+        state: directory.path().to_owned(),
+    };
+    let read = options.read().map(|_| ());
+    read.map_err(|error| error.to_string())
+}
+
+#[test]
+fn names_that_no_datagram_could_hold_are_refused_at_the_start() {
+    assert_eq!(read_config(30), Ok(()));
+    let refused = read_config(99).unwrap_err();
+    let says = "bytes long, and a datagram holds 65507: use fewer groups, or shorter names";
+    assert!(refused.contains(says), "{refused}");
 }
 
 #[test]

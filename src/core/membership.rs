@@ -76,7 +76,6 @@ impl Core {
             return Freshness::Stale;
         }
         self.check_remembered(&status);
-        let asked = status.asks.contains(&self.settings.local) && self.may_answer();
         let name = status.node.clone();
         let Some(peer) = self.peers.get_mut(&name) else {
             return Freshness::Stale;
@@ -88,12 +87,16 @@ impl Core {
         };
         // One that does not hear us yet is answered at once: what it echoes may have waited in a queue.
         let deaf = !peer.hears_us(self.now, self.settings.deadtime);
-        self.answer_now |= (deaf || asked) && freshness != Freshness::Stale;
         if names(&status, local) && peer.note_link(link, &status, self.now) {
             self.event(Event::LinkUp {
                 peer: name.clone(),
                 link,
             });
+        }
+        // A question that is still open was lost on its way, or its answer was.
+        let asked = !whole || status.asks.contains(&self.settings.local);
+        if freshness != Freshness::Stale {
+            self.answer_now |= deaf || (asked && self.may_answer());
         }
         if freshness == Freshness::Verified {
             match whole {
@@ -144,10 +147,14 @@ impl Core {
         }
     }
 
-    /// Whether the last heartbeat is long enough ago that a peer which lacks our state may cause another.
-    fn may_answer(&self) -> bool {
-        let last = self.last_sent.as_ref().map(|(at, _)| *at);
-        last.is_none_or(|at| self.now >= at + self.settings.keepalive / 4)
+    /// Whether a question, or the answer to one, may be sent at once: not if one was just now.
+    fn may_answer(&mut self) -> bool {
+        let pause = self.settings.keepalive / 4;
+        let may = self.answered.is_none_or(|at| self.now >= at + pause);
+        if may {
+            self.answered = Some(self.now);
+        }
+        may
     }
 
     /// What a verified message says about the peer's life, compared with what we thought.

@@ -105,6 +105,8 @@ pub struct Core {
     last_sent: Option<(Instant, Box<Status>)>,
     /// A peer needs to hear from us before the next heartbeat is due.
     answer_now: bool,
+    /// When this node last sent a question for a state, or the answer to one, out of turn.
+    answered: Option<Instant>,
     next_order: RequestId,
     requests: Requests,
     leaving: Option<Leaving>,
@@ -205,6 +207,7 @@ impl Core {
             sent: SentLog::default(),
             last_sent: None,
             answer_now: false,
+            answered: None,
             next_order: RequestId(0),
             requests: Requests::default(),
             leaving: None,
