@@ -6,7 +6,7 @@ LAB_PROFILE ?= release
 LAB_THREADS ?= 2
 LAB_RUN = HA_NODE_PROFILE=$(LAB_PROFILE) cargo run --quiet --locked --release --package ha-node-lab
 
-.PHONY: setup lab-build programs demo test lint unit-test lab-test bench lab-clean
+.PHONY: setup lab-build programs demo test lint unit-test pairs lab-test bench lab-clean
 
 ## setup: install what the host lacks, build the machines' file system and what is installed into them
 setup: lab-build
@@ -34,6 +34,10 @@ lint:
 unit-test:
 	cargo test --locked --release
 	cargo test --locked --release --package ha-node-lab --lib
+
+## pairs: all pairs of faults in small simulated clusters (PAIRS_SHARE=10 for a tenth, PAIRS_ONLY=3-rest for some)
+pairs:
+	cargo test --locked --release --test sim_pairs -- --ignored --nocapture all_pairs
 
 ## lab-test: tests on real machines; without root they say that they were skipped
 lab-test:

@@ -61,7 +61,7 @@ const ROUNDS_MAX: usize = 8;
 /// [`Input::Tick`] at [`Core::next_deadline`]; a late call is safe: what a node that stood still must give up, it
 /// gives up first. [`Core::view`], [`Core::lease`] and [`Core::next_deadline`] are mere getters. No call has an
 /// effect outside, none fails and none panics on what comes from outside.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Core {
     settings: Settings,
     /// What of the settings votes and promises rest on.

@@ -18,20 +18,20 @@ const PENDING_MAX: usize = 16;
 const REQUEST_MAX: Duration = Duration::from_secs(120);
 
 /// All requests that wait.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Requests {
     pending: VecDeque<Pending>,
     last_forwarded: RequestId,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pending {
     id: RequestId,
     since: Instant,
     task: Task,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Task {
     /// Until these groups run elsewhere.
     Leave(Vec<GroupName>),
@@ -48,7 +48,7 @@ enum Task {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Step {
     group: GroupName,
     node: NodeName,
