@@ -13,6 +13,8 @@ use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+const UDP_HEADER: usize = 8;
+
 /// One frame, with when it was seen.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -36,6 +38,13 @@ impl Frame {
             checksum.fill(0);
         }
         bytes
+    }
+
+    /// How many bytes its UDP datagram carries, all fragments together, if it is the first of them.
+    pub fn datagram_bytes(&self) -> Option<usize> {
+        let at = self.udp_offset() + 4;
+        let length = self.bytes.get(at..at + 2)?.try_into().ok()?;
+        usize::from(u16::from_be_bytes(length)).checked_sub(UDP_HEADER)
     }
 
     /// Whether it is an IPv4 UDP packet to this port.

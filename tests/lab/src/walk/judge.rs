@@ -13,6 +13,8 @@ use std::time::Duration;
 /// How long the clients ask, each time that the nodes agree.
 const ASKING: Duration = Duration::from_millis(100);
 const ASKING_INTERVAL: Duration = Duration::from_millis(10);
+/// How long a move may take before it is asked for again.
+const MOVE_SECONDS: &str = "5";
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Waits until all is well; the error says what was not at the end of that time.
@@ -30,6 +32,24 @@ pub(super) fn wait_well(cluster: &Cluster, limit: Duration) -> Result<String> {
             Err(_) => clock::sleep(LOOK_INTERVAL),
         }
     }
+}
+
+/// Moves the group to each of the other nodes: who has been healed can run it.
+///
+/// # Errors
+/// A node does not take it within that time.
+pub(super) fn visit_all(cluster: &Cluster, owner: &str, limit: Duration) -> Result<String> {
+    let mut owner = owner.to_owned();
+    let others = cluster.nodes.iter().filter(|node| node.name() != owner);
+    for node in others.collect::<Vec<_>>() {
+        let what = format!("{GROUP} to move to {}", node.name());
+        clock::wait_for(&what, limit, || {
+            node.exec(&["timeout", MOVE_SECONDS, "hactl", "move", GROUP, node.name()])?;
+            Ok(Some(()))
+        })?;
+        owner = wait_well(cluster, limit)?;
+    }
+    Ok(owner)
 }
 
 /// One look; gives the owner.

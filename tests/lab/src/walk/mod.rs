@@ -1,7 +1,8 @@
 //! A random walk over real machines: faults and requests in any order, then healing, again and again.
 //!
 //! A seed gives a script ([`draw`]), which can be written down, cut short by hand and given again ([`script`]). After
-//! each healing all nodes must agree on one owner within [`HEALING_LIMIT`]; and no two machines may own the group at
+//! each healing all nodes must agree on one owner within [`HEALING_LIMIT`], and each of them must be able to take the
+//! group; and no two machines may own the group at
 //! once: under `majority` never, else only while they cannot hear each other or one of them stands still, and for an
 //! instant after. Who owns what is looked at throughout.
 
@@ -138,6 +139,7 @@ impl Walk<'_> {
         let begin = clock::now();
         let well = healed.and_then(|()| judge::wait_well(&self.cluster, HEALING_LIMIT));
         let took = clock::now() - begin;
+        let well = well.and_then(|owner| judge::visit_all(&self.cluster, &owner, HEALING_LIMIT));
         // The next one looks before this one ends: no instant is missed.
         let next = sampler(&self.cluster.nodes)?;
         let before = self.sampler.replace(next).context("nobody looked")?;
@@ -155,7 +157,10 @@ impl Walk<'_> {
             }
             (Ok(()), Ok(owner)) => {
                 self.excused.clear();
-                Ok(format!("{owner} after {} ms", took.as_millis()))
+                Ok(format!(
+                    "well after {} ms; {owner} has it",
+                    took.as_millis()
+                ))
             }
         }
     }

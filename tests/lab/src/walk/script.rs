@@ -103,6 +103,37 @@ impl Lasting {
         others.into_iter().chain(cables).collect()
     }
 
+    /// The cable that it is about, if it is about one.
+    fn cable(self) -> Option<usize> {
+        match self {
+            Self::LinkDown(cable) | Self::Cut(cable) | Self::Deaf(cable) | Self::Mute(cable) => {
+                Some(cable)
+            }
+            Self::DiskFull
+            | Self::Off
+            | Self::Paused
+            | Self::Frozen
+            | Self::Stopped
+            | Self::Standby => None,
+        }
+    }
+
+    /// The same on another cable.
+    fn on_cable(self, cable: usize) -> Self {
+        match self {
+            Self::LinkDown(_) => Self::LinkDown(cable),
+            Self::Cut(_) => Self::Cut(cable),
+            Self::Deaf(_) => Self::Deaf(cable),
+            Self::Mute(_) => Self::Mute(cable),
+            Self::DiskFull
+            | Self::Off
+            | Self::Paused
+            | Self::Frozen
+            | Self::Stopped
+            | Self::Standby => self,
+        }
+    }
+
     /// The words for its begin and its end.
     fn words(self) -> [String; 2] {
         let [begin, end] = match self {
@@ -117,22 +148,31 @@ impl Lasting {
             Self::Stopped => ["stop-daemon", "start-daemon"],
             Self::Standby => ["standby", "online"],
         };
-        let cable = match self {
-            Self::LinkDown(cable) | Self::Cut(cable) | Self::Deaf(cable) | Self::Mute(cable) => {
-                format!(" {}", interface(cable))
-            }
-            Self::DiskFull
-            | Self::Off
-            | Self::Paused
-            | Self::Frozen
-            | Self::Stopped
-            | Self::Standby => String::new(),
-        };
+        let cable = self.cable().map(interface);
+        let cable = cable.map_or(String::new(), |name| format!(" {name}"));
         [begin, end].map(|word| format!("{word}{cable}"))
     }
 }
 
 impl Act {
+    /// The cable that it is about, if it is about one.
+    pub fn cable(self) -> Option<usize> {
+        match self {
+            Self::Begin(lasting) | Self::End(lasting) => lasting.cable(),
+            Self::Do(_) => None,
+        }
+    }
+
+    /// The same on the machine's next cable, if it is about a cable.
+    pub fn on_next_cable(self) -> Option<Self> {
+        let next = (self.cable()? + 1) % CABLES;
+        match self {
+            Self::Begin(lasting) => Some(Self::Begin(lasting.on_cable(next))),
+            Self::End(lasting) => Some(Self::End(lasting.on_cable(next))),
+            Self::Do(_) => None,
+        }
+    }
+
     /// All there are.
     pub fn all() -> Vec<Self> {
         let lasting = Lasting::all().into_iter();
