@@ -2,9 +2,8 @@
 //!
 //! A seed gives a script ([`draw`]), which can be written down, cut short by hand and given again ([`script`]). After
 //! each healing all nodes must agree on one owner within [`HEALING_LIMIT`], and each of them must be able to take the
-//! group; and no two machines may own the group at
-//! once: under `majority` never, else only while they cannot hear each other or one of them stands still, and for an
-//! instant after. Who owns what is looked at throughout.
+//! group; and no two machines may own the group at once: under `majority` never, else only while they cannot hear each
+//! other or one of them stands still, and for an instant after. Who owns what is looked at throughout.
 
 mod conditions;
 pub mod draw;

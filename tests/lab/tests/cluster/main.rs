@@ -18,6 +18,7 @@ mod moves;
 mod policies;
 mod presence;
 mod units;
+mod walks;
 
 /// Runs a test that needs root; says loudly that it did not run otherwise.
 fn with_lab(body: impl FnOnce() -> anyhow::Result<()>) {
