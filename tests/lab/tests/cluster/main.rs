@@ -4,9 +4,11 @@
 use std::io::Write as _;
 
 mod addresses;
+mod bans;
 mod boots;
 mod cables;
 mod checks;
+mod deafness;
 mod deaths;
 mod failures;
 mod harness;
