@@ -10,6 +10,7 @@ use crate::{clock, run, sys};
 use anyhow::{Context, Result};
 use socket2::{Domain, Socket, Type};
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -45,6 +46,12 @@ impl Frame {
         let at = self.udp_offset() + 4;
         let length = self.bytes.get(at..at + 2)?.try_into().ok()?;
         usize::from(u16::from_be_bytes(length)).checked_sub(UDP_HEADER)
+    }
+
+    /// Who sent it, if it is an IPv4 packet.
+    pub fn sender(&self) -> Option<Ipv4Addr> {
+        let bytes: [u8; 4] = self.bytes.get(26..30)?.try_into().ok()?;
+        Some(Ipv4Addr::from(bytes))
     }
 
     /// Whether it is an IPv4 UDP packet to this port.

@@ -417,7 +417,6 @@ fn heartbeats() -> Result<()> {
     let sizes = heartbeats::at_rest(&cluster, Duration::from_secs(60))?;
     let bytes: Vec<f64> = sizes.iter().map(|size| *size as f64).collect();
     let average = bytes.iter().sum::<f64>() / bytes.len() as f64;
-    anyhow::ensure!(!bytes.is_empty(), "no heartbeat was seen");
     line(
         "500 groups at rest: a heartbeat, bytes",
         bytes,

@@ -2,7 +2,8 @@
 
 use crate::cluster::{Cluster, Options, PORT};
 use crate::{capture, clock};
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -42,7 +43,8 @@ pub fn form() -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// Bytes of each heartbeat on one of the two networks while nothing happens for so long.
+/// Bytes of each heartbeat that crosses one of the two networks while nothing happens for so long, of the node that says
+/// most: the leader has more to say than the others.
 ///
 /// # Errors
 /// The network cannot be listened to.
@@ -50,11 +52,16 @@ pub fn at_rest(cluster: &Cluster, length: Duration) -> Result<Vec<usize>> {
     clock::sleep(REST);
     let recorder = capture::record(cluster.lab.network(), "eth1", PORT)?;
     clock::sleep(length);
-    let frames = recorder.finish()?;
-    Ok(frames
-        .iter()
-        .filter_map(capture::Frame::datagram_bytes)
-        .collect())
+    let mut senders: BTreeMap<Ipv4Addr, Vec<usize>> = BTreeMap::new();
+    for frame in recorder.finish()? {
+        if let (Some(sender), Some(bytes)) = (frame.sender(), frame.datagram_bytes()) {
+            senders.entry(sender).or_default().push(bytes);
+        }
+    }
+    let most = senders
+        .into_values()
+        .max_by_key(|bytes| bytes.iter().sum::<usize>());
+    most.context("no heartbeat was seen")
 }
 
 fn name(number: usize) -> String {
