@@ -159,14 +159,14 @@ fn server(cluster: &Cluster) -> Result<Machine> {
 fn watch_outage(cluster: &Cluster, fault: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let seen = cluster.watch(|| {
         fault()?;
-        clock::sleep(cluster.options.deadtime * 2 + Duration::from_secs(1));
+        clock::sleep(cluster.options.deadtime + Duration::from_millis(1_500));
         Ok(())
     })?;
     Ok(seen.address.longest_outage())
 }
 
-/// Time for both to find each other; that they do not is seen in the next step.
+/// Time for both to find each other, and no more; that they do not is seen in the next step.
 fn settle(cluster: &Cluster) {
     let _ = cluster.wait_formed();
-    clock::sleep(cluster.options.deadtime * 2);
+    clock::sleep(Duration::from_secs(1));
 }

@@ -37,6 +37,11 @@ fn wait_started(cluster: &Cluster, group: &str, on: &Machine, limit: Duration) -
     .map_err(|error| cluster.with_journals(error))
 }
 
+/// How long a group takes to go where nothing keeps it from going: an interface is given up after a second.
+fn at_once(cluster: &Cluster) -> Duration {
+    Duration::from_secs(1) + cluster.options.deadtime + SLACK
+}
+
 /// Cuts the power of the one; the other must have the group as soon as a death can be known.
 fn other_takes_over(cluster: &Cluster, group: &str, dead: &Machine, by: &Machine) -> Result<()> {
     dead.power_cut()?;
@@ -55,11 +60,11 @@ fn first_one_then_the_other(
     wait_started(cluster, group, &alpha, PATIENCE)?;
     for (from, to) in [(&alpha, &beta), (&beta, &alpha)] {
         begin(from)?;
-        wait_started(cluster, group, to, PATIENCE)?;
+        wait_started(cluster, group, to, at_once(cluster))?;
         end(from)?;
         // The ban of before must be over when the next fault comes, and nothing else.
         clock::sleep(cluster.options.deadtime * 2);
-        wait_started(cluster, group, to, PATIENCE)?;
+        wait_started(cluster, group, to, at_once(cluster))?;
     }
     other_takes_over(cluster, group, &alpha, &beta)
 }
@@ -206,7 +211,7 @@ fn a_mistake_in_the_configuration_that_is_mended_bans_nobody() {
             node.systemctl(&["restart", install::UNIT])?;
         }
         cluster.wait_formed()?;
-        wait_started(&cluster, "typo", &alpha, SOON)
+        wait_started(&cluster, "typo", &alpha, at_once(&cluster))
     });
 }
 
