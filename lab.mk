@@ -6,7 +6,7 @@ LAB_PROFILE ?= release
 LAB_THREADS ?= 2
 LAB_RUN = HA_NODE_PROFILE=$(LAB_PROFILE) cargo run --quiet --locked --release --package ha-node-lab
 
-.PHONY: setup lab-build programs demo test lint unit-test pairs lab-test bench lab-clean
+.PHONY: setup lab-build programs demo test lint unit-test pairs lab-test lab-walk bench lab-clean
 
 ## setup: install what the host lacks, build the machines' file system and what is installed into them
 setup: lab-build
@@ -44,6 +44,13 @@ lab-test:
 	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory setup; fi
 	HA_NODE_PROFILE=$(LAB_PROFILE) cargo test --locked --release --package ha-node-lab --test cluster -- \
 		--test-threads=$(LAB_THREADS) $(LAB_TESTS)
+
+## lab-walk: faults and requests drawn from a seed, on real machines (WALK=500 steps, NODES=2|3, WALK_SEED=, WALK_SCRIPT=)
+WALK ?= 200
+NODES ?= 3
+lab-walk: setup
+	$(LAB_RUN) --bin walk -- --steps $(WALK) --nodes $(NODES) $(if $(WALK_SEED),--seed $(WALK_SEED)) \
+		$(if $(WALK_SCRIPT),--script "$(WALK_SCRIPT)")
 
 ## bench: the project's bars, measured (BENCH="move power-cut" for some of them)
 bench: LAB_PROFILE = dist

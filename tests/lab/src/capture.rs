@@ -10,8 +10,11 @@ use crate::{clock, run, sys};
 use anyhow::{Context, Result};
 use socket2::{Domain, Socket, Type};
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+const UDP_HEADER: usize = 8;
 
 /// One frame, with when it was seen.
 #[derive(Debug, Clone)]
@@ -36,6 +39,19 @@ impl Frame {
             checksum.fill(0);
         }
         bytes
+    }
+
+    /// How many bytes its UDP datagram carries, all fragments together, if it is the first of them.
+    pub fn datagram_bytes(&self) -> Option<usize> {
+        let at = self.udp_offset() + 4;
+        let length = self.bytes.get(at..at + 2)?.try_into().ok()?;
+        usize::from(u16::from_be_bytes(length)).checked_sub(UDP_HEADER)
+    }
+
+    /// Who sent it, if it is an IPv4 packet.
+    pub fn sender(&self) -> Option<Ipv4Addr> {
+        let bytes: [u8; 4] = self.bytes.get(26..30)?.try_into().ok()?;
+        Some(Ipv4Addr::from(bytes))
     }
 
     /// Whether it is an IPv4 UDP packet to this port.

@@ -51,6 +51,8 @@ pub struct Options {
     pub key: String,
     /// Other links than the unicast ones on both networks.
     pub links: Option<String>,
+    /// A small disk of its own for the daemon's state, of so many MiB.
+    pub state_disk_mib: Option<u32>,
     /// More TOML, appended.
     pub extra: String,
 }
@@ -70,6 +72,7 @@ impl Default for Options {
             failback: false,
             key: "a key that only the lab knows".to_owned(),
             links: None,
+            state_disk_mib: None,
             extra: String::new(),
         }
     }
@@ -227,7 +230,12 @@ impl Cluster {
         lab.connect_client("eth0", "10.77.0.100/24")?;
         let builders = NAMES.iter().take(options.nodes).enumerate();
         let builders = builders.map(|(index, name)| {
-            lab.machine(name)
+            let machine = lab.machine(name);
+            let machine = match options.state_disk_mib {
+                Some(mib) => machine.disk("/var/lib/ha-node", mib),
+                None => machine,
+            };
+            machine
                 .layer(stage.path())
                 .link("eth0", &format!("{}/24", node_address(0, index)))
                 .link("eth1", &format!("{}/24", node_address(1, index)))

@@ -6,7 +6,8 @@
 //!   with its own file system, cgroup, journal, message bus and cables) and a client that watches them;
 //! * [`mod@unit`], [`install`], [`cluster`]: ha-node in these machines;
 //! * [`probe`], [`capture`], [`meter`]: what a third machine sees, what crosses a cable, what a daemon costs;
-//! * [`scenario`], [`timeline`]: what is done to a cluster, shared by tests, demo and benchmarks.
+//! * [`scenario`], [`timeline`]: what is done to a cluster, shared by tests, demo and benchmarks;
+//! * [`walk`]: faults without end, drawn from a seed.
 //!
 //! Invariants: labs of parallel runs share nothing but the read-only base; a lab removes all that it made,
 //! also after a panic or Ctrl-C, and what a killed run left behind is removed by the next one; only
@@ -30,6 +31,7 @@ pub mod span;
 mod sys;
 pub mod timeline;
 pub mod unit;
+pub mod walk;
 
 pub use cluster::{Cluster, Options};
 pub use lab::Lab;

@@ -7,6 +7,7 @@ pub mod boots;
 pub mod cables;
 pub mod crowds;
 pub mod deaths;
+pub mod heartbeats;
 pub mod moves;
 pub mod removals;
 pub mod services;

@@ -4,9 +4,11 @@
 use std::io::Write as _;
 
 mod addresses;
+mod bans;
 mod boots;
 mod cables;
 mod checks;
+mod deafness;
 mod deaths;
 mod failures;
 mod harness;
@@ -18,6 +20,7 @@ mod moves;
 mod policies;
 mod presence;
 mod units;
+mod walks;
 
 /// Runs a test that needs root; says loudly that it did not run otherwise.
 fn with_lab(body: impl FnOnce() -> anyhow::Result<()>) {
