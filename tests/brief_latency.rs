@@ -16,7 +16,6 @@ use ha_node::wire::brief::{Exchange, Taken};
 use ha_node::wire::codec::{Heartbeat, Received, SenderFacts, decode};
 use ha_node::wire::keys::Keys;
 use ha_node::wire::status::{GroupState, Status};
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -74,11 +73,7 @@ fn machine(local: usize) -> Machine {
         initdead: Duration::from_millis(2 * DEADTIME),
         config_hash: 0,
     };
-    let persistent = Persistent {
-        generation: Generation(7),
-        standby: false,
-        blocked: BTreeSet::new(),
-    };
+    let persistent = Persistent::first(Generation(7));
     Machine {
         core: Core::new(settings, persistent, Instant::from_nanos(0)),
         exchange: Exchange::default(),

@@ -198,6 +198,7 @@ impl Cluster {
                 .map(|n| shape.names[*n].clone())
                 .collect(),
             auto_failback: false,
+            stop_margin: None,
             policies: BTreeMap::from([(String::from("r"), policy)]),
         };
         let nodes = shape.names.iter();
@@ -530,7 +531,8 @@ impl Cluster {
             GroupOutcome::Started
             | GroupOutcome::StopFailed { .. }
             | GroupOutcome::Failed { .. }
-            | GroupOutcome::Appeared { .. } => {}
+            | GroupOutcome::Appeared { .. }
+            | GroupOutcome::Recovered { .. } => {}
         }
         let group = self.shape.group.clone();
         let (order, outcome) = (Some(job.order), job.outcome);
@@ -771,9 +773,5 @@ impl Cluster {
 
 /// A disk on which nothing is stored yet.
 fn blank() -> Persistent {
-    Persistent {
-        generation: Generation(0),
-        standby: false,
-        blocked: BTreeSet::new(),
-    }
+    Persistent::first(Generation(0))
 }
