@@ -62,9 +62,11 @@ impl Script {
         let start = Instant::from_nanos(DEADTIME * NANOS);
         let mut core = Core::new(settings(), Persistent::first(Generation(7)), start);
         let outputs = core.handle(start, Input::Tick);
-        let said = outputs.into_iter().find_map(|output| match output {
-            Output::Send(status) => Some(status),
-            _ => None,
+        let said = outputs.into_iter().find_map(|output| {
+            let Output::Send(status) = output else {
+                return None;
+            };
+            Some(status)
         });
         let mut script = Self {
             core,

@@ -1,6 +1,6 @@
 //! Resources that fail by themselves, and what real cores do about it: restart here, move, stay down, forget.
 
-#![expect(
+#![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,

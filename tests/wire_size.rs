@@ -1,6 +1,10 @@
 //! How long a heartbeat and a stored state can get, and how short a heartbeat is at rest.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod wire_support;
 

@@ -8,6 +8,7 @@ use crate::core::io::{GroupOutcome, Urgency};
 use crate::core::settings::FailurePolicy;
 use crate::ids::{GroupName, NodeName, RequestId};
 use crate::wire::status::GroupState;
+use std::collections::BTreeSet;
 
 impl Core {
     /// Takes in what a driver reports; an answer to an order that was replaced since is dropped.
@@ -227,9 +228,10 @@ impl Core {
             let peer = peers.get(node);
             peer.is_none_or(|peer| !peer.in_contact(now, deadtime))
         };
-        let void: Vec<_> = (self.blocked_elsewhere)
-            .extract_if(.., |(group, node)| group == name && away(node))
-            .collect();
+        let (void, kept): (BTreeSet<_>, _) = std::mem::take(&mut self.blocked_elsewhere)
+            .into_iter()
+            .partition(|(group, node)| group == name && away(node));
+        self.blocked_elsewhere = kept;
         if !void.is_empty() {
             self.cleared.extend(void);
             self.persist();

@@ -1,13 +1,14 @@
 //! What the core shows of itself: plain data for the bus, the client and the status line.
 
 use crate::core::Core;
+use crate::core::event::Section;
 use crate::core::group::LocalGroup;
 use crate::core::peer::Contact;
 use crate::core::settings::Policy;
 use crate::core::time::Instant;
 use crate::ids::{Generation, GroupName, LinkId, NodeName, Term};
 use crate::wire::status::{Fitness, GroupReport, GroupState, Phase};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The cluster as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct NodeView {
     pub standby: bool,
     /// Digest of its configuration, if it was ever heard.
     pub config_hash: Option<u64>,
+    /// In what its configuration differs from ours.
+    pub differs: BTreeSet<Section>,
     /// When it was last heard, if ever; the present for this node.
     pub last_heard: Option<Instant>,
     /// On which links it is heard.
@@ -198,6 +201,7 @@ impl Core {
                 generation: Some(self.generation),
                 standby: self.standby,
                 config_hash: Some(self.settings.config_hash),
+                differs: BTreeSet::new(),
                 last_heard: Some(now),
                 links: BTreeMap::new(),
                 witness,
@@ -218,6 +222,7 @@ impl Core {
             generation: peer.newest_generation(),
             standby: status.is_some_and(|s| s.report.standby),
             config_hash: status.map(|s| s.config_hash),
+            differs: status.map(|s| self.differences(s)).unwrap_or_default(),
             last_heard: peer.last_heard,
             links: peer.links.iter().map(|(id, link)| (*id, link.up)).collect(),
             witness,

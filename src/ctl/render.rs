@@ -252,6 +252,11 @@ fn nodes(text: &mut String, status: &Status, now_usec: u64) {
             links.join(", ")
         );
         line!(text, "{}", line.trim_end());
+        if !row.node.differs.is_empty() {
+            let differs = row.node.differs.join(", ");
+            let note = format!("has another configuration in {differs}: make both the same");
+            line!(text, "    {}", Mood::Bad.paint(&note, 0));
+        }
     }
 }
 

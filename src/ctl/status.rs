@@ -43,6 +43,8 @@ pub struct NodeStatus {
     /// Microseconds since 1970; none if never.
     pub last_heard_usec: Option<u64>,
     pub config_hash: String,
+    /// Sections of the configuration that differ from the local node's.
+    pub differs: Vec<String>,
 }
 
 /// One group.
@@ -176,6 +178,7 @@ impl NodeStatus {
             links: BTreeMap::new(),
             last_heard_usec: Some(properties.read("LastHeard")).filter(|usec| *usec > 0),
             config_hash: properties.read("ConfigHash"),
+            differs: properties.read("Differs"),
         }
     }
 }

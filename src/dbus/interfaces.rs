@@ -198,6 +198,10 @@ impl Node {
     fn config_hash(&self) -> fdo::Result<String> {
         self.read(|it| it.config_hash.clone())
     }
+    #[zbus(property)]
+    fn differs(&self) -> fdo::Result<Vec<String>> {
+        self.read(|it| it.differs.clone())
+    }
 }
 
 impl Node {

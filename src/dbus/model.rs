@@ -71,6 +71,7 @@ pub struct NodeProperties {
     pub standby: bool,
     pub last_heard: u64,
     pub config_hash: String,
+    pub differs: Vec<String>,
 }
 
 /// A group.
@@ -232,6 +233,7 @@ impl NodeProperties {
             ("Standby", Value::Flag(self.standby)),
             ("LastHeard", Value::Number(self.last_heard)),
             ("ConfigHash", Value::Text(self.config_hash.clone())),
+            ("Differs", Value::Texts(self.differs.clone())),
         ]
     }
 }
@@ -338,6 +340,9 @@ fn node_properties(name: &NodeName, node: &NodeView, clock: ClockOffset) -> Node
             .config_hash
             .map(|hash| format!("{hash:016x}"))
             .unwrap_or_default(),
+        differs: (node.differs.iter())
+            .map(|section| section.as_str().to_owned())
+            .collect(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From the command line to the running loop: configuration, keys, state, drivers, in this order.
 
 use crate::config::{self, Config, ConfigErrors, interfaces, keyfile};
-use crate::core::{Core, Inheritance, Lease, Policy};
+use crate::core::{Core, Inheritance, Lease, Persistent, Policy};
 use crate::dbus::{Bus, BusCommand, Snapshot};
 use crate::ids::{GroupName, NodeName, RequestId};
 use crate::link::Links;
@@ -194,6 +194,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    let persistent = bind(&state, persistent, config.settings.deadtime)?;
     harden();
     let guard = Guard::default();
     let (hands_sender, hands_events) = mpsc::channel(QUEUE_MAX);
@@ -256,6 +257,24 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     node.hands.respawn(&node.config.respawn);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     node.run_loop(stop).await
+}
+
+/// Stores for how long this life may bind itself by a promise, before it gives one: a life with a shorter deadtime that
+/// comes after it must keep silent for as long.
+fn bind(
+    state: &State,
+    persistent: Persistent,
+    deadtime: Duration,
+) -> Result<Persistent, crate::state::StateError> {
+    if persistent.promised >= deadtime {
+        return Ok(persistent);
+    }
+    let bound = Persistent {
+        promised: deadtime,
+        ..persistent
+    };
+    state.store(&bound)?;
+    Ok(bound)
 }
 
 /// Who waits for the start of the unit may ask at once; a bus that is away is not waited for.

@@ -307,6 +307,7 @@ pub(crate) fn fake_snapshot() -> Snapshot {
         generation: Some(Generation(4)),
         standby: false,
         config_hash: Some(7),
+        differs: [].into(),
         last_heard: Some(Instant::from_nanos(1)),
         links,
         witness: false,

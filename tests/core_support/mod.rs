@@ -32,6 +32,9 @@ pub const MESSAGE: u64 = 2;
 pub const DRIVER: u64 = 20;
 pub const NANOS: u64 = 1_000_000;
 
+/// Changes what a node's configuration says.
+type Tweak = dyn Fn(&str, &mut Settings);
+
 #[derive(Default)]
 struct Node {
     core: Option<Core>,
@@ -64,7 +67,7 @@ pub struct Cluster {
     /// The events: when, on which node, what.
     pub said: Vec<(u64, String, Event)>,
     /// Changes what a node's configuration says, from its next start on.
-    pub tweak: Box<dyn Fn(&str, &mut Settings)>,
+    pub tweak: Box<Tweak>,
     stored: BTreeMap<NodeName, Persistent>,
     withheld: BTreeSet<(NodeName, NodeName)>,
     /// What the network still has.

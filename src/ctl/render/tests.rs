@@ -19,6 +19,7 @@ fn node(name: &str, links: &[(&str, &'static str)]) -> NodeStatus {
             .collect(),
         last_heard_usec: Some(NOW - 100_000),
         config_hash: "00000000deadbeef".to_owned(),
+        differs: Vec::new(),
     }
 }
 
@@ -133,4 +134,13 @@ fn trouble_is_red() {
             .contains(red)
     );
     assert!(render(&troubled(), NOW).contains(&format!("{red}×")));
+}
+
+#[test]
+fn a_configuration_that_differs_is_shown_with_its_sections() {
+    let mut status = healthy();
+    status.nodes[1].differs = vec!["[[node]]".to_owned(), "[timing]".to_owned()];
+    let text = render(&status, NOW);
+    let note = "has another configuration in [[node]], [timing]: make both the same";
+    assert!(text.contains(note), "{text}");
 }

@@ -21,6 +21,7 @@ fn node_view(links: BTreeMap<LinkId, bool>) -> NodeView {
         generation: Some(Generation(4)),
         standby: false,
         config_hash: Some(0xbeef),
+        differs: [].into(),
         last_heard: Some(Instant::from_nanos(2_000_000_000)),
         links,
         witness: false,
