@@ -8,6 +8,7 @@ mod boots;
 mod cables;
 mod checks;
 mod deaths;
+mod emergencies;
 mod failures;
 mod harness;
 mod hostile;
@@ -17,6 +18,7 @@ mod message_bus;
 mod moves;
 mod policies;
 mod presence;
+mod releases;
 mod units;
 
 /// Runs a test that needs root; says loudly that it did not run otherwise.
