@@ -14,7 +14,7 @@ use zbus::proxy::CacheProperties;
 const TIMER: &str = "ha-node-release.timer";
 
 /// Longest wait for systemd to set it: without one, everything is released at once.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Pause between two attempts to set it.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -27,7 +27,8 @@ const ACCURACY_USEC: u64 = 1000;
 /// # Errors
 /// systemd refuses or does not answer.
 pub(super) async fn set(at: Instant) -> anyhow::Result<()> {
-    tokio::time::timeout(PATIENCE, replace(at))
+    let patience = PATIENCE.min(at.since(process::boottime_now()));
+    tokio::time::timeout(patience, replace(at))
         .await
         .unwrap_or_else(|_| anyhow::bail!("systemd does not answer"))
 }

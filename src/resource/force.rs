@@ -13,7 +13,7 @@ use tokio::time::sleep;
 pub(super) const SIGKILL: i32 = 9;
 
 /// Pause between two strikes.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(10);
 
 impl Units {
     /// Ends a unit by force. Returns once it is down and no start of ours can bring it up any more.

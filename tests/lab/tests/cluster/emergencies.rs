@@ -78,6 +78,11 @@ fn what_ignores_its_stop_is_down_within_the_margin_and_before_others_start_it() 
             Ok(owner.unit_runs(HOLDER).then_some(()))
         })?;
         override_service(&cluster, STUBBORN)?;
+        let checked = owner.attempt(&["hactl", "check"])?;
+        ensure!(
+            checked.stderr.contains("asks for 100s to stop"),
+            "check names what needs longer: {checked:?}"
+        );
         let seen = cut_owner_off(&cluster, &owner)?;
         seen.ensure_single_owner()?;
         ensure!(!owner.unit_runs(HOLDER), "the program is down, too");
