@@ -5,6 +5,7 @@
 //! without hands or ears must not seem to be alive. The watchdog of systemd is fed by this loop and by nothing else.
 
 mod alarm;
+mod last_words;
 mod notify;
 mod packets;
 mod people;
@@ -12,6 +13,8 @@ pub mod release;
 mod restart;
 mod spare;
 mod start;
+mod stopping;
+mod timer;
 
 pub use start::{Options, check, exit_code, run};
 pub(crate) use start::{key_warnings, load_keys};

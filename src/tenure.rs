@@ -43,6 +43,9 @@ pub struct Held {
     pub links: Vec<Link>,
     /// With what the message is signed.
     pub keyfile: Option<PathBuf>,
+    /// A release has begun to stop this, and may have told the peers: nobody goes on with any of it.
+    #[serde(default)]
+    withdrawn: bool,
 }
 
 /// One group.
@@ -71,6 +74,14 @@ struct FailureRecord {
     format: u32,
     boot: String,
     failures: BTreeMap<GroupName, Failures>,
+}
+
+/// For what a timer is set.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Wait {
+    until: Lease,
+    /// When it rings.
+    at: Instant,
 }
 
 /// Both together, as a dead daemon has left them.
@@ -143,6 +154,7 @@ impl Keeper {
             groups: groups.collect(),
             links: self.links.clone(),
             keyfile: self.keyfile.clone(),
+            withdrawn: false,
         };
         if self.write(HELD, &record) {
             self.written = Some(held);
@@ -252,6 +264,11 @@ impl Left {
         Some(Self { held, tenure })
     }
 
+    /// Whether a release has begun.
+    pub fn is_withdrawn(&self) -> bool {
+        self.held.withdrawn
+    }
+
     /// Up to when nobody else runs what is held.
     pub fn until(&self) -> Lease {
         self.tenure
@@ -267,6 +284,9 @@ impl Left {
         now: Instant,
         longest: Option<Duration>,
     ) -> Inheritance {
+        if self.held.withdrawn {
+            return Inheritance::default();
+        }
         let until = match (self.until(), longest) {
             (Lease::Unlimited, None) => Lease::Unlimited,
             (Lease::Until(end), Some(longest)) if now < end && end <= now + longest => {
@@ -287,6 +307,53 @@ impl Left {
                 .collect(),
             ..Inheritance::default()
         }
+    }
+
+    /// A release begins: no later life may go on with any of this, whatever becomes of the release. Answers whether that
+    /// is certain.
+    pub fn withdraw(&mut self, directory: &Path) -> bool {
+        self.held.withdrawn = true;
+        let Err(error) = replace(directory, HELD, &self.held) else {
+            return true;
+        };
+        // Without its end there is nothing to go on with either; a file can be removed where none can be written.
+        let gone = remove(directory, TENURE);
+        if let Err(second) = &gone {
+            tracing::warn!(
+                "cannot note in {} that a release has begun: {error}, {second}",
+                directory.display()
+            );
+        }
+        gone.is_ok()
+    }
+
+    /// Notes that of these groups something may run here still, and of no others.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_only(&mut self, directory: &Path, unreleased: &[&Group]) -> io::Result<()> {
+        let holding = Holding {
+            up: false,
+            pinned: false,
+        };
+        let groups = unreleased.iter().map(|group| HeldGroup {
+            group: (*group).clone(),
+            holding,
+        });
+        self.held.groups = groups.collect();
+        replace(directory, HELD, &self.held)
+    }
+
+    /// Notes the words that were said last for the dead daemon, so that later ones can be told from them.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn note_said(&mut self, directory: &Path, words: Status) -> io::Result<()> {
+        let Some(tenure) = &mut self.tenure else {
+            return Ok(());
+        };
+        tenure.words = Some(Box::new(words));
+        replace(directory, TENURE, tenure)
     }
 
     /// What a daemon with these groups does not know how to stop: what was held consists of something else now, may
@@ -313,28 +380,35 @@ pub fn failures(directory: &Path) -> BTreeMap<GroupName, Failures> {
         .unwrap_or_default()
 }
 
-/// Notes that a timer is set for the end of this tenure.
+/// Notes that a timer is set for the end of this tenure, and when it rings.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn note_waited_for(directory: &Path, until: Lease) -> io::Result<()> {
-    replace(directory, WAITED_FOR, &until)
+pub fn note_waited_for(directory: &Path, until: Lease, at: Instant) -> io::Result<()> {
+    replace(directory, WAITED_FOR, &Wait { until, at })
 }
 
-/// Whether a timer is set for it already.
-pub fn is_waited_for(directory: &Path, until: Lease) -> bool {
-    read::<Lease>(directory, WAITED_FOR) == Some(until)
+/// When the timer for this tenure rings. None if there is none, or it has rung: it rings once.
+pub fn waited_for(directory: &Path, until: Lease, now: Instant) -> Option<Instant> {
+    let wait: Wait = read(directory, WAITED_FOR)?;
+    (wait.until == until && now < wait.at).then_some(wait.at)
 }
 
 /// Forgets all that was left: it is given up.
 pub fn clear(directory: &Path) {
     for name in [HELD, TENURE, WAITED_FOR] {
-        let path = directory.join(name);
-        match fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!("cannot remove {}: {error}, ignoring", path.display()),
+        if let Err(error) = remove(directory, name) {
+            let path = directory.join(name);
+            tracing::warn!("cannot remove {}: {error}, ignoring", path.display());
         }
+    }
+}
+
+/// A file that is not there is removed.
+fn remove(directory: &Path, name: &str) -> io::Result<()> {
+    match fs::remove_file(directory.join(name)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

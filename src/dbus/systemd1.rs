@@ -58,6 +58,8 @@ pub trait Manager {
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// Queues a stop job; `NoSuchUnit` for one that is not loaded.
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Sends a signal to processes of a unit: `main`, `control` or `all`.
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     /// Makes a unit that has no file, and queues its start job; `UnitExists` where the name is loaded or has a file.
     /// There are never auxiliary units.
     fn start_transient_unit(
@@ -78,6 +80,9 @@ pub trait Manager {
     /// Ends that.
     #[zbus(no_reply)]
     fn unref_unit(&self, name: &str) -> zbus::Result<()>;
+    /// How long a stop may take of a unit that does not say so.
+    #[zbus(property, name = "DefaultTimeoutStopUSec")]
+    fn default_timeout_stop_usec(&self) -> zbus::Result<u64>;
     /// Forgets a failure and the count of starts of a unit.
     #[zbus(no_reply)]
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;

@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::node::alarm::Alarm;
 use crate::node::packets::Reception;
 use crate::node::people::People;
-use crate::node::{release, spare};
+use crate::node::{release, spare, stopping};
 use crate::process;
 use crate::resource::{Guard, Hands};
 use crate::state::{Lock, LockError, State};
@@ -205,7 +205,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     let _kept = link_sender.clone();
     let links = Links::start(&config.links, link_sender);
     let deadtime = config.settings.deadtime;
-    let inheritance = inherit(&config).await;
+    let inheritance = inherit(&config, &guard).await;
     let core = Core::heir(
         config.settings.clone(),
         persistent.clone(),
@@ -309,19 +309,20 @@ async fn take_lock(options: &Options) -> anyhow::Result<Lock> {
 }
 
 /// What an earlier daemon of this boot has left, and what it knew.
-async fn inherit(config: &Config) -> Inheritance {
+async fn inherit(config: &Config, guard: &Guard) -> Inheritance {
     Inheritance {
         failures: tenure::failures(Path::new(tenure::DIRECTORY)),
-        ..take_over_what_is_left(config).await
+        ..take_over_what_is_left(config, guard).await
     }
 }
 
 /// What this daemon can go on with. What the configuration does not know any more is stopped first, but for no longer
 /// than the tenure of the rest allows: what is not down by then blocks its group.
-async fn take_over_what_is_left(config: &Config) -> Inheritance {
+async fn take_over_what_is_left(config: &Config, guard: &Guard) -> Inheritance {
     let Some(left) = Left::load(Path::new(tenure::DIRECTORY)) else {
         return Inheritance::default();
     };
+    guard.note_end(left.until());
     let deadtime = config.settings.deadtime;
     let longest = (!config.settings.standalone()).then_some(deadtime);
     let unknown = left.unknown(&config.groups);
@@ -331,11 +332,11 @@ async fn take_over_what_is_left(config: &Config) -> Inheritance {
             Lease::Until(end) => end.since(process::boottime_now()) / 2,
             Lease::None | Lease::Unlimited => OLD_PATIENCE,
         };
-        let stop = release::stop_groups(&unknown, false);
+        let stop = stopping::stop_groups(&unknown, left.until());
         let text = match tokio::time::timeout(patience.max(OLD_PATIENCE_MIN), stop).await {
             Ok(Ok(failures)) => {
                 blocked.extend(failures.iter().map(|failure| failure.group.clone()));
-                release::fail(&failures)
+                stopping::fail(&failures)
                     .err()
                     .map(|error| format!("{error:#}"))
             }

@@ -6,6 +6,7 @@
 
 use crate::config::model::Resource;
 use crate::ids::GroupName;
+use crate::resource::force::SIGKILL;
 use crate::resource::metadata::{self, Timeouts};
 use crate::resource::monitor::{Answer, Monitor, Way, question};
 use crate::resource::ocf::{self, Ocf};
@@ -94,6 +95,8 @@ impl Agents {
         self.end_monitor(resource).await;
         self.take_advice(resource, agent).await;
         let holder = holder(&self.group, resource);
+        // What a start that is on its way will do can only be undone after it.
+        self.units.settle(&holder).await;
         let is_held = match self.units.active_state(&holder).await {
             // A start that is under way must not go on beside the stop.
             Some(state) if state.as_str() == "activating" => {
@@ -105,6 +108,16 @@ impl Agents {
         };
         self.run_stop(resource, agent, is_held).await?;
         self.units.stop(&holder).await
+    }
+
+    /// Kills what a start has left running, and once what is being asked or done now: what it cannot end any more need
+    /// not be waited for, and a stop is tried again.
+    pub(super) async fn kill(&self, resource: &Resource) {
+        for verb in [STOP, MONITOR, PROBE, METADATA] {
+            let unit = unit_name(self.group.as_str(), &resource.id, verb);
+            self.units.strike(&unit).await;
+        }
+        self.units.kill(&holder(&self.group, resource)).await;
     }
 
     /// Why a started resource does not run any more.
@@ -140,8 +153,9 @@ impl Agents {
     ) -> Result<(), String> {
         let program = self.program(resource, agent, Call::Stop);
         let mut reason = String::new();
+        let mut was_killed = false;
         for attempt in 0..STOPS_MAX {
-            if attempt > 0 {
+            if attempt > 0 && !was_killed {
                 sleep(STOP_AGAIN).await;
             }
             let exit = self.units.run(&program).await?;
@@ -149,9 +163,13 @@ impl Agents {
                 return Ok(());
             }
             reason = self.explain(resource, "stop", &agent.in_words(&exit));
-            let Agent::Script(_) = agent else {
-                return Err(reason);
-            };
+            // By force, since the time was up: what remains is quickly done once nothing runs any more.
+            was_killed = exit == Exit::Signal(SIGKILL);
+            match agent {
+                Agent::Ocf(_) if was_killed => continue,
+                Agent::Ocf(_) => return Err(reason),
+                Agent::Script(_) => {}
+            }
             // Many scripts fail where there is nothing to stop; Heartbeat asked them, too.
             if self.ask(resource, agent).await? == Answer::Stopped {
                 tracing::warn!(

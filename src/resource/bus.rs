@@ -231,7 +231,7 @@ impl Table {
         ours
     }
 
-    fn on_job_removed(&mut self, job: String, result: JobResult) {
+    pub(super) fn on_job_removed(&mut self, job: String, result: JobResult) {
         for waiting in self.waiting.remove(&job).unwrap_or_default() {
             // A failed send is an order that was superseded.
             waiting.send(result.clone()).unwrap_or_default();

@@ -114,6 +114,19 @@ impl Driver for GroupDriver {
         }
     }
 
+    async fn kill(&self, resource: &Resource) {
+        if warm::unit(&self.group, resource).is_some() {
+            return;
+        }
+        match target(resource) {
+            Target::Addresses(_) => {}
+            Target::Unit(name) => self.units.kill(name).await,
+            // Nothing of a mount can be killed; what keeps it busy is, and its own unit then stops.
+            Target::Mount(mount) => self.units.down(&mount.unit).await,
+            Target::Agent(_) => self.agents.kill(resource).await,
+        }
+    }
+
     async fn fault(&self, resource: &Resource) -> Option<String> {
         let ended = match target(resource) {
             Target::Addresses(_) => self.addresses.fault(&self.group.name, &resource.id),

@@ -13,7 +13,7 @@ use crate::dbus::systemd1::{
 use crate::ids::GroupName;
 use crate::resource::unit::Units;
 use crate::resource::{Hands, HandsEvent};
-use facts::{FileState, KindFacts, Properties, Scope, UnitFacts};
+use facts::{FileState, KindFacts, Limit, Load, Properties, Scope, UnitFacts};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,20 +44,29 @@ pub struct Managed {
     pub stop_timeout: Duration,
     /// What it does where its group does not run.
     pub standby: Standby,
+    /// The stop margin of its group, where that is the default one and there are others who wait for it.
+    pub default_margin: Option<Duration>,
 }
 
 /// All of them that may run on this node, in the order of the configuration.
 pub fn managed(config: &Config) -> Vec<Managed> {
     let of_group = |group: &Group| {
         let resources = group.resources.iter();
-        let units = resources.filter_map(|it| managed_unit(&group.name, it));
+        let settings = config.settings.groups.get(&group.name);
+        let is_default = settings.is_none_or(|it| it.stop_margin.is_none());
+        let margin = (is_default && !config.settings.standalone()).then_some(group.stop_margin);
+        let units = resources.filter_map(|it| managed_unit(&group.name, it, margin));
         units.collect::<Vec<_>>()
     };
     let groups = config.groups.iter().filter(|group| group.here);
     groups.flat_map(of_group).collect()
 }
 
-fn managed_unit(group: &GroupName, resource: &Resource) -> Option<Managed> {
+fn managed_unit(
+    group: &GroupName,
+    resource: &Resource,
+    default_margin: Option<Duration>,
+) -> Option<Managed> {
     match &resource.kind {
         ResourceKind::Unit { name, standby } => Some(Managed {
             group: group.clone(),
@@ -65,6 +74,7 @@ fn managed_unit(group: &GroupName, resource: &Resource) -> Option<Managed> {
             unit: name.clone(),
             stop_timeout: resource.stop_timeout,
             standby: *standby,
+            default_margin,
         }),
         ResourceKind::Address { .. }
         | ResourceKind::Mount { .. }
@@ -93,9 +103,22 @@ pub async fn inspect(
         triggers.push(asked.unit(by).await?);
     }
     let mut found = finding::judge(&facts, &kind, &triggers, unit.stop_timeout);
+    if let Some(margin) = unit.default_margin
+        && facts.load == Load::Loaded
+    {
+        found.extend(finding::cut_short(
+            &kind,
+            asked.default_limit().await,
+            margin,
+        ));
+    }
     // What runs everywhere may as well be started by others.
     found.retain(|it| unit.standby == Standby::Stopped || !it.is_about_others());
-    Ok(found.iter().map(|it| it.text(name, &facts.id)).collect())
+    let group = unit.group.as_str();
+    Ok(found
+        .iter()
+        .map(|it| it.text(name, &facts.id, group))
+        .collect())
 }
 
 /// A connection on which systemd is asked.
@@ -114,6 +137,12 @@ impl<'a> Asked<'a> {
             connection,
             manager,
         })
+    }
+
+    /// What the stop of a unit is limited to that says nothing of it.
+    async fn default_limit(&self) -> Limit {
+        let usec = self.manager.default_timeout_stop_usec().await;
+        usec.map_or(Limit::Unknown, Limit::from_usec)
     }
 
     async fn unit(&self, name: &str) -> zbus::Result<UnitFacts> {

@@ -14,6 +14,8 @@ mod bus;
 mod carrier;
 mod check;
 mod driver;
+mod emergency;
+mod force;
 pub mod frame;
 pub mod guard;
 mod held;
@@ -30,6 +32,7 @@ pub mod route;
 pub mod runner;
 mod script;
 pub mod sentry;
+mod starts;
 pub mod transient;
 pub mod unit;
 mod warm;
@@ -44,6 +47,7 @@ use agent::Agents;
 use anyhow::Context;
 use check::Checks;
 use driver::{GroupDriver, Target, target};
+use emergency::Emergency;
 use netlink::Watch;
 use presence::Herald;
 use runner::{Goal, Order};
@@ -122,6 +126,7 @@ impl ResourceState {
 #[derive(Debug)]
 pub struct Hands {
     groups: BTreeMap<GroupName, Hand>,
+    guard: Guard,
     addresses: Arc<Addresses>,
     units: Arc<Units>,
     connection: Option<JoinHandle<()>>,
@@ -153,7 +158,11 @@ impl Hands {
         let addresses = Addresses::open(guard.clone(), changes.clone())
             .context("opening a netlink connection to the kernel")?;
         let addresses = Arc::new(addresses);
-        let units = Arc::new(Units::new(unit_names(groups), guard, changes.clone()));
+        let units = Arc::new(Units::new(
+            unit_names(groups),
+            guard.clone(),
+            changes.clone(),
+        ));
         let mut tasks = vec![tokio::spawn(
             Arc::clone(&addresses).keep(notices, events.clone()),
         )];
@@ -196,6 +205,7 @@ impl Hands {
         }
         Ok(Self {
             groups: hands,
+            guard,
             addresses,
             units,
             connection,
@@ -267,12 +277,19 @@ impl Hands {
     }
 
     /// Orders a stop, from any state. Ends an order under way, whose outcome is then not sent.
-    /// Where the lease is lost, the addresses are gone when this returns.
+    /// Where the lease is lost, the addresses are gone when this returns, and the rest is killed towards the end of the
+    /// group's stop margin, counted from the end of the lease; where there never was a lease, nobody else waits for it.
     pub fn stop_group(&self, group: &GroupName, order: RequestId, urgency: Urgency) {
+        let mut emergency = None;
         if urgency == Urgency::LeaseLost {
             self.release_addresses(group);
+            let margin = self.groups.get(group).map(|hand| hand.group.stop_margin);
+            let ended = self.guard.ended();
+            emergency = ended
+                .zip(margin)
+                .map(|(ended, margin)| Emergency::new(ended, margin));
         }
-        self.order(group, order, Goal::Stop(urgency));
+        self.send_order(group, order, Goal::Stop(urgency), emergency);
     }
 
     /// Tells the neighbours at once where the addresses of a group are, and repeats it.
@@ -281,9 +298,24 @@ impl Hands {
     }
 
     fn order(&self, group: &GroupName, id: RequestId, goal: Goal) {
+        self.send_order(group, id, goal, None);
+    }
+
+    fn send_order(
+        &self,
+        group: &GroupName,
+        id: RequestId,
+        goal: Goal,
+        emergency: Option<Emergency>,
+    ) {
         match self.groups.get(group) {
             Some(hand) => {
-                hand.orders.send_replace(Some(Order { id, goal }));
+                let order = Order {
+                    id,
+                    goal,
+                    emergency,
+                };
+                hand.orders.send_replace(Some(order));
             }
             None => tracing::warn!(%group, "order for a group that is not configured, ignoring"),
         }

@@ -6,7 +6,8 @@
 use crate::dbus::systemd1::{Property, error_word};
 use crate::resource::bus::{Job, Link};
 use crate::resource::guard::NO_LEASE;
-use crate::resource::unit::{Units, explain_refusal};
+use crate::resource::starts::Permit;
+use crate::resource::unit::{Units, explain_refusal, revoked};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,8 @@ impl Units {
         let mut lost = None;
         loop {
             let link = self.connected(lost).await;
-            let task = Arc::clone(self).attempt_mount(link.clone(), mount.clone());
+            let permit = self.starts.begin(&mount.unit);
+            let task = Arc::clone(self).attempt_mount(link.clone(), mount.clone(), permit);
             match tokio::spawn(task).await.unwrap_or(Attempt::Lost) {
                 Attempt::Ended(result) => return result,
                 Attempt::Exists => return self.start(&mount.unit).await,
@@ -53,8 +55,11 @@ impl Units {
         }
     }
 
-    async fn attempt_mount(self: Arc<Self>, link: Link, mount: Mount) -> Attempt {
+    async fn attempt_mount(self: Arc<Self>, link: Link, mount: Mount, permit: Permit) -> Attempt {
         let job = Job::expect(&self);
+        if !permit.holds() {
+            return Attempt::Ended(Err(revoked(&mount.unit)));
+        }
         if !self.guard.holds() {
             let reason = NO_LEASE;
             return Attempt::Ended(Err(reason.to_owned()));
@@ -65,6 +70,7 @@ impl Units {
         let reply = manager
             .start_transient_unit(name, "replace", &properties, &[])
             .await;
+        drop(permit);
         match reply {
             Ok(path) => match job.ended(path.as_str()).await {
                 Some(result) => {

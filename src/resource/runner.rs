@@ -8,8 +8,10 @@
 use crate::config::model::{Group, Resource, ResourceKind};
 use crate::core::io::{GroupOutcome, Urgency};
 use crate::ids::RequestId;
+use crate::resource::emergency::{self, Emergency};
 use crate::resource::guard::is_refusal;
 use crate::resource::{HandsEvent, ResourceState, warm};
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -34,6 +36,9 @@ pub trait Driver: Send + Sync + 'static {
         resource: &Resource,
         purpose: Purpose,
     ) -> impl Future<Output = Result<(), String>> + Send;
+    /// Ends by force whatever runs of a resource, and what is still done to stop it; a stop is under way or follows.
+    /// Returns once nothing of it runs, which the kernel may prevent for ever.
+    fn kill(&self, resource: &Resource) -> impl Future<Output = ()> + Send;
     /// Why a started resource does not run any more; none while it runs, or while nobody knows.
     fn fault(&self, resource: &Resource) -> impl Future<Output = Option<String>> + Send;
     /// Whether a resource runs that was not started, as far as is known.
@@ -86,6 +91,8 @@ pub struct Order {
     pub id: RequestId,
     /// What is asked.
     pub goal: Goal,
+    /// When it must have been done, by force if need be.
+    pub emergency: Option<Emergency>,
 }
 
 /// What the last order has left.
@@ -135,7 +142,7 @@ pub async fn run<D: Driver>(
     let states = vec![ResourceState::Stopped; group.resources.len()];
     let mut runner = Runner {
         group,
-        driver,
+        driver: Arc::new(driver),
         events,
         states,
         told: BTreeMap::new(),
@@ -163,7 +170,7 @@ pub async fn run<D: Driver>(
 
 struct Runner<D> {
     group: Arc<Group>,
-    driver: D,
+    driver: Arc<D>,
     events: mpsc::Sender<HandsEvent>,
     states: Vec<ResourceState>,
     told: BTreeMap<usize, Told>,
@@ -185,7 +192,7 @@ impl<D: Driver> Runner<D> {
             tokio::select! {
                 biased;
                 newer = orders.changed() => newer.ok()?,
-                outcome = self.execute(order.goal) => {
+                outcome = self.execute(order) => {
                     let rest = match outcome {
                         GroupOutcome::Started => Rest::Running,
                         GroupOutcome::Stopped
@@ -210,8 +217,8 @@ impl<D: Driver> Runner<D> {
         }
     }
 
-    async fn execute(&mut self, goal: Goal) -> GroupOutcome {
-        match goal {
+    async fn execute(&mut self, order: Order) -> GroupOutcome {
+        match order.goal {
             Goal::Start => {
                 let was_clean = std::mem::replace(&mut self.is_clean, false);
                 self.start(0, was_clean).await
@@ -236,7 +243,10 @@ impl<D: Driver> Runner<D> {
                     Urgency::LeaseLost => Presence::Gone,
                 };
                 self.driver.show_presence(presence).await;
-                let failure = self.stop(rest, Purpose::Leave).await;
+                let failure = match order.emergency {
+                    Some(emergency) => self.stop_by_force(rest, emergency).await,
+                    None => self.stop(rest, Purpose::Leave).await,
+                };
                 match hurried.or(failure) {
                     None => GroupOutcome::Stopped,
                     Some(failure) => self.stop_failed(failure),
@@ -299,9 +309,39 @@ impl<D: Driver> Runner<D> {
         }
     }
 
+    /// Stops resources in this order, and kills what still runs when the time for that has come: all at once, since
+    /// there is no time left for an order.
+    async fn stop_by_force(&mut self, order: Vec<usize>, emergency: Emergency) -> Option<Failure> {
+        let (group, driver) = (Arc::clone(&self.group), Arc::clone(&self.driver));
+        let events = self.events.clone();
+        let doomed: Vec<usize> = order.clone();
+        let force = async move {
+            emergency::sleep_until(emergency.force).await;
+            let doomed = doomed.iter().filter_map(|it| group.resources.get(*it));
+            join_all(doomed.map(|resource| force(&*driver, &group, resource, emergency, &events)))
+                .await;
+            // Whether all is down is the stop's to say.
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            failure = self.stop_within(order, Purpose::Leave, Some(emergency)) => failure,
+            never = force => never,
+        }
+    }
+
     /// Stops resources in this order. Goes on after a failure, so that as little as possible is left, and
     /// answers with the first.
     async fn stop(&mut self, order: Vec<usize>, purpose: Purpose) -> Option<Failure> {
+        self.stop_within(order, purpose, None).await
+    }
+
+    async fn stop_within(
+        &mut self,
+        order: Vec<usize>,
+        purpose: Purpose,
+        emergency: Option<Emergency>,
+    ) -> Option<Failure> {
         let group = Arc::clone(&self.group);
         let mut first = None;
         for position in order {
@@ -317,11 +357,13 @@ impl<D: Driver> Runner<D> {
             if !stays && !matches!(resource.kind, ResourceKind::Address { .. }) {
                 self.show(position, ResourceState::Stopping).await;
             }
-            let result =
-                match timeout(resource.stop_timeout, self.driver.stop(resource, purpose)).await {
-                    Ok(result) => result,
-                    Err(_) => Err(self.too_long("stop", resource, resource.stop_timeout)),
-                };
+            let usual = resource.stop_timeout;
+            let limit = emergency.map_or(usual, |it| it.patience(usual));
+            let result = match timeout(limit, self.driver.stop(resource, purpose)).await {
+                Ok(result) => result,
+                Err(_) if limit < usual => Err(self.held(resource)),
+                Err(_) => Err(self.too_long("stop", resource, limit)),
+            };
             match result {
                 Ok(()) if stays => {}
                 Ok(()) => self.show(position, ResourceState::Stopped).await,
@@ -459,6 +501,15 @@ impl<D: Driver> Runner<D> {
         format!("the {what} took longer than {limit:?}: {waiting}")
     }
 
+    /// What has outlived force.
+    fn held(&self, resource: &Resource) -> String {
+        let waiting = self.driver.overdue(resource);
+        format!(
+            "it was killed and is still there: {waiting}. A process in state D or a mount that hangs is held by the kernel: \
+             only a reset of this node ends that"
+        )
+    }
+
     fn name(&self, position: usize) -> String {
         self.group
             .resources
@@ -498,6 +549,34 @@ impl<D: Driver> Runner<D> {
             tracing::debug!("nobody listens to the drivers any more");
         }
     }
+}
+
+/// Kills one resource, and tells if that does not help in time.
+async fn force<D: Driver>(
+    driver: &D,
+    group: &Group,
+    resource: &Resource,
+    emergency: Emergency,
+    events: &mpsc::Sender<HandsEvent>,
+) {
+    let killed = driver.kill(resource);
+    tokio::pin!(killed);
+    tokio::select! {
+        biased;
+        () = &mut killed => return,
+        () = emergency::sleep_until(emergency.end) => {}
+    }
+    let waiting = driver.overdue(resource);
+    let note = HandsEvent::Note {
+        group: group.name.clone(),
+        resource: resource.id.clone(),
+        text: format!(
+            "it was killed and is still there at the end of its stop margin, when others may start it: {waiting}"
+        ),
+    };
+    // Who does not listen learns it from the outcome.
+    let _ = events.try_send(note);
+    killed.await;
 }
 
 /// Positions in the order in which they are stopped, right to left: those that come first whoever depends on them, and

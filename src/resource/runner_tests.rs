@@ -5,7 +5,7 @@ use crate::config::model::Standby;
 use crate::config::vip::{AddressSet, AddressWithPrefix};
 use crate::core::{FailurePolicy, Reaction};
 use crate::ids::GroupName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
@@ -17,6 +17,8 @@ struct Script {
     stop: Act,
     fault: Option<&'static str>,
     appeared: bool,
+    /// Survives being killed.
+    immortal: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +34,8 @@ struct Stage {
     diary: Mutex<Vec<String>>,
     scripts: Mutex<BTreeMap<String, Script>>,
     hanging: Notify,
+    /// What was killed.
+    killed: watch::Sender<BTreeSet<String>>,
 }
 
 struct Fake(Arc<Stage>);
@@ -53,7 +57,12 @@ impl Fake {
             Act::Fails(reason) => Err(reason.to_owned()),
             Act::Hangs => {
                 self.0.hanging.notify_one();
-                std::future::pending().await
+                // A stop hangs as long as what it waits for lives.
+                let mut killed = self.0.killed.subscribe();
+                let is_dead =
+                    |dead: &BTreeSet<String>| verb == "stop" && dead.contains(&resource.id);
+                killed.wait_for(is_dead).await.unwrap();
+                Ok(())
             }
         }
     }
@@ -70,6 +79,17 @@ impl Driver for Fake {
     }
     async fn stop(&self, resource: &Resource, _: Purpose) -> Result<(), String> {
         self.act("stop", resource).await
+    }
+    async fn kill(&self, resource: &Resource) {
+        let line = format!("kill {}", resource.id);
+        self.0.diary.lock().unwrap().push(line);
+        if self.script(resource).immortal {
+            return std::future::pending().await;
+        }
+        let id = resource.id.clone();
+        self.0.killed.send_modify(|killed| {
+            killed.insert(id);
+        });
     }
     async fn fault(&self, resource: &Resource) -> Option<String> {
         self.script(resource).fault.map(str::to_owned)
@@ -90,6 +110,9 @@ impl Driver for Fake {
         "the stage is empty".to_owned()
     }
 }
+
+#[path = "runner_force_tests.rs"]
+mod force;
 
 /// A group `a` (unit), `v` and `w` (addresses), `b` (unit), and its runner.
 struct Play {
@@ -136,6 +159,7 @@ impl Play {
         self.orders.send_replace(Some(Order {
             id: RequestId(id),
             goal,
+            emergency: None,
         }));
     }
 

@@ -10,7 +10,8 @@
 use crate::dbus::systemd1::{JobResult, Property, error_word};
 use crate::resource::bus::{Job, Link};
 use crate::resource::guard::NO_LEASE;
-use crate::resource::unit::{Units, explain_refusal};
+use crate::resource::starts::Permit;
+use crate::resource::unit::{Units, explain_refusal, revoked};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
@@ -212,7 +213,8 @@ impl Units {
             let name = program.unit.clone();
             // A task of its own: a call that is dropped half-written would spoil the connection, and a unit that
             // is not let go of would stay.
-            let task = Arc::clone(self).attempt_unit(link.clone(), name, properties, life);
+            let permit = (life == Life::Long).then(|| self.starts.begin(&name));
+            let task = Arc::clone(self).attempt_unit(link.clone(), name, properties, life, permit);
             match tokio::spawn(task).await.unwrap_or(Attempt::Lost) {
                 // What another one's program wrote is not known: it is asked again.
                 Attempt::Joined(_) if output.is_some() => lost = None,
@@ -235,8 +237,12 @@ impl Units {
         name: String,
         properties: Vec<Property>,
         life: Life,
+        permit: Option<Permit>,
     ) -> Attempt {
         let job = Job::expect(&self);
+        if permit.as_ref().is_some_and(|permit| !permit.holds()) {
+            return Attempt::Ended(Exit::NotStarted(revoked(&name)));
+        }
         if life == Life::Long && !self.guard.holds() {
             let reason = NO_LEASE;
             return Attempt::Ended(Exit::NotStarted(reason.to_owned()));
@@ -246,6 +252,7 @@ impl Units {
             .start_transient_unit(&name, "fail", &properties, &[])
             .await;
         drop(properties);
+        drop(permit);
         match reply {
             Ok(path) => self.follow_unit(&link, &name, job, path.as_str()).await,
             Err(error) if is_taken(&error) => self.join_unit(&link, &name, job, life).await,

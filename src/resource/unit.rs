@@ -7,6 +7,7 @@
 use crate::dbus::systemd1::{ActiveState, JobResult, UnitState, error_word};
 use crate::resource::bus::{Job, Link, Table};
 use crate::resource::guard::{Guard, NO_LEASE};
+use crate::resource::starts::{Permit, Starts};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,7 @@ pub struct Units {
     pub(super) changes: watch::Sender<()>,
     pub(super) link: watch::Sender<Option<Link>>,
     table: Mutex<Table>,
+    pub(super) starts: Starts,
     /// A group cannot do without systemd.
     needed: bool,
 }
@@ -50,6 +52,8 @@ enum Attempt {
     Refused(zbus::Error),
     /// The lease ran out before it was asked for.
     NoLease,
+    /// A stop was ordered before it was asked for.
+    Revoked,
     /// systemd did not answer in time, but the connection lives.
     NoAnswer,
     /// The connection was lost; nobody knows.
@@ -63,6 +67,7 @@ impl Units {
             guard,
             changes,
             link: watch::channel(None).0,
+            starts: Starts::default(),
             needed: !names.is_empty(),
             table: Mutex::new(Table::new(names)),
         }
@@ -117,16 +122,34 @@ impl Units {
                 Attempt::NoLease => {
                     return Err(NO_LEASE.to_owned());
                 }
+                Attempt::Revoked => return Err(revoked(name)),
                 Attempt::Lost => lost = Some(link.epoch),
             }
         }
     }
 
-    /// Stops a unit from any state, however long it takes; one that is not loaded is stopped.
+    /// Stops a unit from any state, however long it takes; one that is not loaded is stopped. After that no start of ours
+    /// that was ordered before can take effect any more.
     ///
     /// # Errors
     /// Words for people; the unit may still run.
     pub async fn stop(self: &Arc<Self>, name: &str) -> Result<(), String> {
+        self.starts.revoke(name);
+        // Not after the start: systemd may be about to answer both.
+        while self.starts.is_open(name) {
+            self.stop_now(name).await?;
+            self.starts.answered(name).await;
+        }
+        self.stop_now(name).await
+    }
+
+    /// Waits until no start of a unit that was ordered before can take effect any more, or has.
+    pub(super) async fn settle(&self, name: &str) {
+        self.starts.revoke(name);
+        self.starts.answered(name).await;
+    }
+
+    async fn stop_now(self: &Arc<Self>, name: &str) -> Result<(), String> {
         let mut lost = None;
         loop {
             let link = self.connected(lost).await;
@@ -139,7 +162,7 @@ impl Units {
                 Attempt::Refused(error) if is_unknown_unit(&error) => return Ok(()),
                 Attempt::Refused(error) => return Err(explain_refusal(name, &error)),
                 Attempt::NoAnswer => sleep(ASK_AGAIN).await,
-                Attempt::NoLease | Attempt::Lost => lost = Some(link.epoch),
+                Attempt::NoLease | Attempt::Revoked | Attempt::Lost => lost = Some(link.epoch),
             }
         }
     }
@@ -235,24 +258,40 @@ impl Units {
     /// Queues a job and waits for its end. The work is a task of its own, since a call that is dropped
     /// half-written would spoil the connection.
     async fn attempt(self: &Arc<Self>, link: &Link, name: &str, verb: Verb) -> Attempt {
-        let task = Arc::clone(self).job(link.clone(), name.to_owned(), verb);
+        let permit = match verb {
+            Verb::Start | Verb::StartAnywhere => Some(self.starts.begin(name)),
+            Verb::Stop => None,
+        };
+        let task = Arc::clone(self).job(link.clone(), name.to_owned(), verb, permit);
         tokio::spawn(task).await.unwrap_or(Attempt::Lost)
     }
 
-    async fn job(self: Arc<Self>, link: Link, name: String, verb: Verb) -> Attempt {
+    async fn job(
+        self: Arc<Self>,
+        link: Link,
+        name: String,
+        verb: Verb,
+        permit: Option<Permit>,
+    ) -> Attempt {
         let job = Job::expect(&self);
         let reply = match verb {
-            Verb::Start if !self.guard.holds() => return Attempt::NoLease,
             Verb::Start | Verb::StartAnywhere => {
                 // Moves by people or by the cluster are not the fault of the unit: systemd's limit on
                 // starts is for its own restarts.
                 if let Err(error) = link.manager.reset_failed_unit(&name).await {
                     tracing::debug!(%error, unit = name, "not reset before the start, starting anyway");
                 }
+                if permit.as_ref().is_some_and(|permit| !permit.holds()) {
+                    return Attempt::Revoked;
+                }
+                if verb == Verb::Start && !self.guard.holds() {
+                    return Attempt::NoLease;
+                }
                 link.manager.start_unit(&name, "replace").await
             }
             Verb::Stop => link.manager.stop_unit(&name, "replace").await,
         };
+        drop(permit);
         match reply {
             Ok(path) => match job.ended(path.as_str()).await {
                 Some(result) => Attempt::Ended(result),
@@ -320,7 +359,7 @@ impl Units {
         }
     }
 
-    async fn is_down(&self, link: &Link, name: &str) -> bool {
+    pub(super) async fn is_down(&self, link: &Link, name: &str) -> bool {
         let state = self.read(link, name).await;
         state.is_some_and(|state| state.active.is_down())
     }
@@ -349,6 +388,11 @@ impl Units {
     }
 }
 
+/// What is said to nobody: the order that asked for it was replaced.
+pub(super) fn revoked(name: &str) -> String {
+    format!("the start of {name} was replaced by a stop")
+}
+
 pub(super) fn is_unknown_unit(error: &zbus::Error) -> bool {
     matches!(error, zbus::Error::MethodError(name, ..) if error_word(name) == Some("NoSuchUnit"))
 }
@@ -366,3 +410,7 @@ pub(super) fn explain_refusal(name: &str, error: &zbus::Error) -> String {
     };
     format!("{words} ({remedy})")
 }
+
+#[cfg(test)]
+#[path = "unit_tests.rs"]
+mod tests;

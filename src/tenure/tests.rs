@@ -226,3 +226,103 @@ fn failures_are_kept_and_forgotten_as_they_are_told() {
     next.note_failures(BTreeMap::new());
     assert!(failures(directory.path()).is_empty());
 }
+
+fn left_of(directory: &Path, groups: &[Group]) -> Left {
+    let held: Vec<(&Group, Holding)> = groups.iter().map(|group| (group, UP)).collect();
+    keep(
+        directory,
+        groups,
+        &held,
+        Lease::Until(Instant::from_nanos(1_000)),
+    );
+    Left::load(directory).unwrap()
+}
+
+/// What a later life of a daemon with these groups goes on with.
+fn heirs(directory: &Path, groups: &[Group]) -> Inheritance {
+    let longest = Some(Duration::from_nanos(500));
+    let left = Left::load(directory);
+    left.map_or_else(Inheritance::default, |left| {
+        left.inheritance(groups, Instant::from_nanos(999), longest)
+    })
+}
+
+#[test]
+fn what_a_release_has_begun_to_stop_is_gone_on_with_by_nobody_even_if_it_ends_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let groups = ["x", "y"].map(|name| group(name, &format!("{name}.service")));
+    let mut left = left_of(directory.path(), &groups);
+    assert_eq!(heirs(directory.path(), &groups).groups.len(), 2);
+    assert!(left.withdraw(directory.path()));
+    assert_eq!(heirs(directory.path(), &groups), Inheritance::default());
+    let again = Left::load(directory.path()).unwrap();
+    assert!(again.is_withdrawn());
+    assert_eq!(
+        again.until(),
+        left.until(),
+        "the next release knows the end"
+    );
+    assert_eq!(again.held.groups.len(), 2, "and what to stop");
+}
+
+#[test]
+fn a_release_that_fails_in_part_leaves_a_record_of_exactly_that_part() {
+    let directory = tempfile::tempdir().unwrap();
+    let groups = ["x", "y"].map(|name| group(name, &format!("{name}.service")));
+    let mut left = left_of(directory.path(), &groups);
+    assert!(left.withdraw(directory.path()));
+    let [x, y] = &groups;
+    left.keep_only(directory.path(), &[x]).unwrap();
+    let mut said = words();
+    said.sequence = Sequence(77);
+    left.note_said(directory.path(), said.clone()).unwrap();
+    let again = Left::load(directory.path()).unwrap();
+    let names: Vec<&str> = (again.held.groups.iter())
+        .map(|it| it.group.name.as_str())
+        .collect();
+    assert_eq!(names, ["x"]);
+    assert_eq!(heirs(directory.path(), &groups), Inheritance::default());
+    assert_eq!(*again.tenure.unwrap().words.unwrap(), said);
+    assert!(y.name.as_str() != "x");
+    // A new daemon begins with a record of its own.
+    keep(
+        directory.path(),
+        &groups,
+        &[(y, UP)],
+        Lease::Until(Instant::from_nanos(1_000)),
+    );
+    let inherited = heirs(directory.path(), &groups);
+    assert_eq!(inherited.groups, BTreeMap::from([(y.name.clone(), UP)]));
+}
+
+#[test]
+fn what_cannot_be_withdrawn_in_writing_is_not_inherited_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let groups = [group("x", "x.service")];
+    let mut left = left_of(directory.path(), &groups);
+    fs::create_dir(directory.path().join("held.json.new")).unwrap();
+    assert!(
+        left.withdraw(directory.path()),
+        "its end is removed instead"
+    );
+    assert_eq!(heirs(directory.path(), &groups), Inheritance::default());
+}
+
+#[test]
+fn a_timer_is_waited_for_once_and_only_for_its_own_tenure() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = Instant::from_nanos;
+    let until = Lease::Until(at(1_000));
+    assert_eq!(waited_for(directory.path(), until, at(0)), None);
+    note_waited_for(directory.path(), until, at(500)).unwrap();
+    assert_eq!(waited_for(directory.path(), until, at(499)), Some(at(500)));
+    assert_eq!(
+        waited_for(directory.path(), until, at(500)),
+        None,
+        "it has rung"
+    );
+    assert_eq!(
+        waited_for(directory.path(), Lease::Until(at(2_000)), at(0)),
+        None
+    );
+}

@@ -128,6 +128,16 @@ pub enum Limit {
     Never,
 }
 
+impl Limit {
+    /// From a time of systemd.
+    pub fn from_usec(usec: u64) -> Self {
+        match usec {
+            u64::MAX => Self::Never,
+            usec => Self::After(Duration::from_micros(usec)),
+        }
+    }
+}
+
 /// What is special to the kind of unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KindFacts {
@@ -239,8 +249,7 @@ impl<'a> Reader<'a> {
     fn limit(&self, name: &str) -> Limit {
         let value = self.0.get(name).map(u64::try_from);
         match value {
-            Some(Ok(u64::MAX)) => Limit::Never,
-            Some(Ok(usec)) => Limit::After(Duration::from_micros(usec)),
+            Some(Ok(usec)) => Limit::from_usec(usec),
             Some(Err(_)) | None => Limit::Unknown,
         }
     }

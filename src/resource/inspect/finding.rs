@@ -56,6 +56,15 @@ pub enum Finding {
         /// When the cluster gives up.
         allowed: Duration,
     },
+    /// It is known to need longer for its stop than an emergency leaves it.
+    CutShort {
+        /// Section and key of the limit.
+        key: &'static str,
+        /// What it asks of systemd; forever if none.
+        asks: Option<Duration>,
+        /// When it is killed, after the end of the lease.
+        margin: Duration,
+    },
     /// It is over as soon as its program is.
     EndsAtOnce,
     /// A socket, timer, path or automount starts it, which is not the cluster's.
@@ -213,6 +222,24 @@ fn stops_too_late(
     })
 }
 
+/// Whether a unit is known to need longer for its stop than its group's margin. What asks for more time than systemd
+/// leaves to all units does: a database that writes itself down, a machine that shuts down. What says nothing may end at
+/// once or not, and is not told.
+pub fn cut_short(kind: &KindFacts, default: Limit, margin: Duration) -> Option<Finding> {
+    let (key, limit) = match *kind {
+        KindFacts::Service { stop_limit, .. } => ("TimeoutStopSec", stop_limit),
+        // Nothing of a file system is killed.
+        KindFacts::FileSystem { .. } | KindFacts::Plain => return None,
+    };
+    let asks = match (limit, default) {
+        (Limit::Unknown, _) | (_, Limit::Unknown | Limit::Never) => return None,
+        (Limit::Never, Limit::After(_)) => None,
+        (Limit::After(asks), Limit::After(default)) if asks > default.max(margin) => Some(asks),
+        (Limit::After(_), Limit::After(_)) => return None,
+    };
+    Some(Finding::CutShort { key, asks, margin })
+}
+
 /// What to do about a trigger that may start the unit; none if it will not.
 fn untrigger(unit: &UnitFacts, trigger: &UnitFacts) -> Option<Untrigger> {
     let at_boot = at_boot(trigger);
@@ -240,12 +267,13 @@ impl Finding {
             | Self::KillsNothing
             | Self::NeverKills
             | Self::StopsTooLate { .. }
+            | Self::CutShort { .. }
             | Self::EndsAtOnce => false,
         }
     }
 
-    /// What is wrong and what to do, of the unit that is configured as `name` and is `id` to systemd.
-    pub fn text(&self, name: &str, id: &str) -> String {
+    /// What is wrong and what to do, of the unit that is configured as `name` in `group` and is `id` to systemd.
+    pub fn text(&self, name: &str, id: &str, group: &str) -> String {
         let word = shell_word(id);
         match self {
             Self::Missing => format!(
@@ -298,6 +326,15 @@ impl Finding {
                          after {allowed} and the group is blocked: {remedy}"
                     ),
                 }
+            }
+            Self::CutShort { key, asks, margin } => {
+                let asks = asks.map_or("as long as it likes".to_owned(), show_duration);
+                let margin = show_duration(*margin);
+                format!(
+                    "\"{name}\" asks for {asks} to stop ({key}=), but is killed within {margin} when this node has lost \
+                     the others: stop_margin = \"20s\" of group \"{group}\", say, if it must not be cut short; the \
+                     others then wait for that long"
+                )
             }
             Self::EndsAtOnce => {
                 let remedy = edit(id, "Service", "RemainAfterExit=yes");

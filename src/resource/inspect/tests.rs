@@ -347,7 +347,7 @@ fn a_trigger_counts_where_boot_starts_it_or_it_outlives_the_stop() {
 }
 
 fn app(finding: Finding) -> String {
-    finding.text("app.service", "app.service")
+    finding.text("app.service", "app.service", "web")
 }
 
 #[test]
@@ -451,14 +451,14 @@ fn a_finding_about_the_stop_or_a_trigger_says_what_to_do() {
 #[test]
 fn commands_name_the_unit_as_systemd_and_the_shell_know_it() {
     let finding = Finding::AtBoot(AtBoot::Enabled(Scope::Persistent));
-    let text = finding.text("mysql.service", "mariadb.service");
+    let text = finding.text("mysql.service", "mariadb.service", "web");
     assert!(text.starts_with("\"mysql.service\" is also"), "{text}");
     assert!(
         text.ends_with("systemctl disable mariadb.service"),
         "{text}"
     );
     let mount = "srv-a\\x2db.mount";
-    let text = finding.text(mount, mount);
+    let text = finding.text(mount, mount, "web");
     assert!(
         text.ends_with("systemctl disable 'srv-a\\x2db.mount'"),
         "{text}"
@@ -491,4 +491,43 @@ fn facts_are_read_as_systemd_tells_them() {
     );
     assert_eq!(facts.triggered_by, ["app.socket", "app.timer"]);
     assert_eq!(facts.stops_along, ["b.target"]);
+}
+
+#[test]
+fn what_asks_for_more_time_than_all_units_get_is_known_to_need_it() {
+    let margin = Duration::from_millis(250);
+    let default = Limit::After(Duration::from_secs(90));
+    let asks = |usec: u64| {
+        let kind = service(&[("TimeoutStopUSec", usec.into())]);
+        finding::cut_short(&kind, default, margin)
+    };
+    let cut_short = |asks| {
+        Some(Finding::CutShort {
+            key: "TimeoutStopSec",
+            asks,
+            margin,
+        })
+    };
+    assert_eq!(asks(90_000_000), None, "says nothing");
+    assert_eq!(asks(5_000_000), None, "wants to be quick");
+    assert_eq!(
+        asks(3_600_000_000),
+        cut_short(Some(Duration::from_secs(3600)))
+    );
+    assert_eq!(asks(u64::MAX), cut_short(None));
+    let unknown = finding::cut_short(&service(&[]), Limit::Unknown, margin);
+    assert_eq!(unknown, None);
+    let long = service(&[("TimeoutStopUSec", 100_000_000_u64.into())]);
+    assert_eq!(
+        finding::cut_short(&long, default, Duration::from_secs(120)),
+        None,
+        "it has that time"
+    );
+    let text = |asks| cut_short(asks).unwrap().text("db", "db.service", "data");
+    assert_eq!(
+        text(Some(Duration::from_secs(3600))),
+        "\"db\" asks for 1h to stop (TimeoutStopSec=), but is killed within 250ms when this node has lost the others: \
+         stop_margin = \"20s\" of group \"data\", say, if it must not be cut short; the others then wait for that long"
+    );
+    assert!(text(None).contains("asks for as long as it likes to stop"));
 }
