@@ -17,6 +17,7 @@ struct Script {
     stop: Act,
     fault: Option<&'static str>,
     appeared: bool,
+    recovered: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,6 +78,11 @@ impl Driver for Fake {
     fn appeared(&self, resource: &Resource) -> bool {
         self.script(resource).appeared
     }
+    fn has_recovered(&self, resource: &Resource) -> bool {
+        let mut scripts = self.0.scripts.lock().unwrap();
+        let script = scripts.get_mut(&resource.id);
+        script.is_some_and(|script| std::mem::take(&mut script.recovered))
+    }
     async fn idle(&self) {
         std::future::pending().await
     }
@@ -90,6 +96,9 @@ impl Driver for Fake {
         "the stage is empty".to_owned()
     }
 }
+
+#[path = "runner_recovery_tests.rs"]
+mod recovery;
 
 /// A group `a` (unit), `v` and `w` (addresses), `b` (unit), and its runner.
 struct Play {

@@ -10,6 +10,7 @@ mod cables;
 mod checks;
 mod deafness;
 mod deaths;
+mod direct;
 mod failures;
 mod harness;
 mod hostile;
@@ -19,6 +20,7 @@ mod message_bus;
 mod moves;
 mod policies;
 mod presence;
+mod recoveries;
 mod units;
 mod walks;
 
