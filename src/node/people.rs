@@ -125,9 +125,12 @@ impl People {
     fn view(&self, core: &Core) -> View {
         let mut view = core.view(process::boottime_now());
         if let Some(reason) = &self.deafness {
-            let nowhere = view.groups.values_mut().filter(|it| it.owner.is_none());
-            nowhere.for_each(|group| {
-                group.reason = format!("this node has no usable link of its own: {reason}")
+            // What runs elsewhere is old news, too.
+            let local = view.local_node.clone();
+            let groups = view.groups.values_mut();
+            let others = groups.filter(|group| group.owner.as_ref() != Some(&local));
+            others.for_each(|group| {
+                group.reason = format!("this node has no usable link of its own: {reason}");
             });
         }
         view
