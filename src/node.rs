@@ -5,6 +5,7 @@
 //! without hands or ears must not seem to be alive. The watchdog of systemd is fed by this loop and by nothing else.
 
 mod alarm;
+mod ears;
 mod last_words;
 mod notify;
 mod packets;
@@ -34,6 +35,7 @@ use crate::wire::keys::Keys;
 use crate::wire::status::{Refusal, Status};
 use alarm::Alarm;
 use anyhow::Context as _;
+use ears::Ears;
 use packets::{Own, Reception};
 use people::People;
 use std::collections::BTreeMap;
@@ -81,6 +83,7 @@ struct Node {
     guard: Guard,
     commands: mpsc::Receiver<BusCommand>,
     reception: Reception,
+    ears: Ears,
     people: People,
     waiting: BTreeMap<RequestId, oneshot::Sender<Result<(), Refusal>>>,
     last_request: RequestId,
@@ -103,7 +106,7 @@ struct Node {
 impl Node {
     /// Runs until the core has left the cluster.
     async fn run_loop(mut self, mut stop: mpsc::Receiver<()>) -> anyhow::Result<()> {
-        self.turn(Input::Tick);
+        self.begin().await;
         loop {
             self.keep_up();
             let due = self.next_due();
@@ -131,6 +134,34 @@ impl Node {
         }
     }
 
+    /// The first turn: a node that cannot hear anybody yet knows that from the start.
+    async fn begin(&mut self) {
+        let words = ears::first_words(&mut self.link_events, self.config.links.len()).await;
+        let (states, packets): (Vec<_>, Vec<_>) = words
+            .into_iter()
+            .partition(|event| matches!(event, LinkEvent::State { .. }));
+        for event in states {
+            if let LinkEvent::State {
+                link,
+                up,
+                able,
+                reason,
+            } = event
+            {
+                self.note_link(link, up, &reason);
+                self.ears.note(link, able, &reason);
+            }
+        }
+        if self.ears.hear() {
+            self.turn(Input::Tick);
+        } else {
+            self.on_ears(false);
+        }
+        for event in packets {
+            self.handle_link_event(event);
+        }
+    }
+
     /// A daemon that is only restarted leaves its groups running for the next one.
     async fn handle_stop(&mut self) -> Turn {
         self.stopping = true;
@@ -153,7 +184,8 @@ impl Node {
         // Before anything is taken.
         self.tenure
             .note_held(self.core.holdings(), &self.config.groups);
-        self.tenure.note_failures(self.core.failures());
+        self.tenure
+            .note_failures(self.core.failures(), &self.config.groups);
         if self.config.settings.standalone() {
             self.tenure.note_unlimited();
         }
@@ -298,11 +330,35 @@ impl Node {
                     None => Turn::Again,
                 }
             }
-            LinkEvent::State { link, up, reason } => {
+            LinkEvent::State {
+                link,
+                up,
+                able,
+                reason,
+            } => {
                 self.note_link(link, up, &reason);
-                Turn::Again
+                match self.ears.note(link, able, &reason) {
+                    Some(usable) => self.on_ears(usable),
+                    None => {
+                        self.people.note_deafness(self.ears.deafness());
+                        Turn::Again
+                    }
+                }
             }
         }
+    }
+
+    /// Whether any link of this node's own can be used has changed.
+    fn on_ears(&mut self, usable: bool) -> Turn {
+        let deafness = self.ears.deafness();
+        match &deafness {
+            Some(reason) => tracing::warn!(
+                "no usable link of its own: {reason}; until one is, nothing is started here, and nobody is taken for dead"
+            ),
+            None => tracing::info!("a link of this node can be used"),
+        }
+        self.people.note_deafness(deafness);
+        self.turn(Input::Links { usable })
     }
 
     fn note_link(&self, link: LinkId, up: bool, reason: &str) {

@@ -74,6 +74,9 @@ struct FailureRecord {
     format: u32,
     boot: String,
     failures: BTreeMap<GroupName, Failures>,
+    /// As what each group was configured then.
+    #[serde(default)]
+    configured: BTreeMap<GroupName, u64>,
 }
 
 /// For what a timer is set.
@@ -169,7 +172,7 @@ impl Keeper {
 
     /// Notes what has failed, where that has changed. A text that cannot be written is told and not tried again: it
     /// only says what the next daemon need not learn anew.
-    pub fn note_failures(&mut self, failures: BTreeMap<GroupName, Failures>) {
+    pub fn note_failures(&mut self, failures: BTreeMap<GroupName, Failures>, groups: &[Group]) {
         if self.failures.as_ref() == Some(&failures) {
             return;
         }
@@ -177,6 +180,7 @@ impl Keeper {
         let record = FailureRecord {
             format: FORMAT,
             boot: self.boot.clone(),
+            configured: digests(groups, &failures),
             failures,
         };
         self.write(FAILURES, &record);
@@ -370,14 +374,26 @@ impl Left {
     }
 }
 
-/// What failed since the machine's boot, as the last daemon knew.
-pub fn failures(directory: &Path) -> BTreeMap<GroupName, Failures> {
+/// What failed since the machine's boot, as the last daemon knew; nothing of groups that were configured otherwise then.
+pub fn failures(directory: &Path, groups: &[Group]) -> BTreeMap<GroupName, Failures> {
     let record: Option<FailureRecord> = read(directory, FAILURES);
     let fits = |record: &FailureRecord| record.format == FORMAT && record.boot == boot_id();
+    let Some(mut record) = record.filter(fits) else {
+        return BTreeMap::new();
+    };
+    let now = digests(groups, &record.failures);
     record
-        .filter(fits)
-        .map(|record| record.failures)
-        .unwrap_or_default()
+        .failures
+        .retain(|name, _| now.contains_key(name) && now.get(name) == record.configured.get(name));
+    record.failures
+}
+
+/// A number for all that each of these groups was told.
+fn digests(groups: &[Group], of: &BTreeMap<GroupName, Failures>) -> BTreeMap<GroupName, u64> {
+    let failed = groups.iter().filter(|group| of.contains_key(&group.name));
+    failed
+        .map(|group| (group.name.clone(), group.digest()))
+        .collect()
 }
 
 /// Notes that a timer is set for the end of this tenure, and when it rings.

@@ -271,6 +271,14 @@ fn a_unicast_link_knows_its_own_address_and_those_of_the_others() {
 }
 
 #[test]
+fn a_cable_from_machine_to_machine_is_known_as_such() {
+    let of = |text: &str| config(&TWO_NODES.replace("[[link]]\n", text)).links[0].direct;
+    assert!(of("[[link]]\ndirect = true\n"));
+    assert!(!of("[[link]]\ndirect = false\n"));
+    assert!(!of("[[link]]\n"));
+}
+
+#[test]
 fn a_group_without_nodes_may_run_on_every_member_in_the_order_of_the_file() {
     let text = "[[group]]\nname = \"g\"\nauto_failback = false\nresources = [{ vip = \"2001:db8::1/64\", interface = \"eth0\" }]\n";
     let nodes = TWO_NODES

@@ -432,6 +432,47 @@ fn refused_datagrams_are_counted_told_and_not_fatal() {
 }
 
 #[test]
+fn a_missing_carrier_is_this_machine_s_own_trouble_except_on_a_direct_cable() {
+    if !privileged() {
+        return;
+    }
+    for direct in [false, true] {
+        let pair = Pair::new();
+        let link = ha_node::config::model::Link {
+            direct,
+            ..ucast(Some("eth1"), "10.0.1.1", "10.0.1.2")
+        };
+        let a = Node::start(&pair.a, vec![link]);
+        a.wait_all_up(1);
+        pair.b.ip("link set eth1 down");
+        let reason = loop {
+            if let LinkEvent::State {
+                up: false,
+                able,
+                reason,
+                ..
+            } = a.next()
+            {
+                assert_eq!(able, direct, "{reason}");
+                break reason;
+            }
+        };
+        assert_eq!(reason, "interface \"eth1\" has no carrier");
+        pair.a.ip("addr flush dev eth1");
+        let (up, able) = loop {
+            if let LinkEvent::State {
+                up, able, reason, ..
+            } = a.next()
+                && reason.contains("no address")
+            {
+                break (up, able);
+            }
+        };
+        assert!(!up && !able, "the address is this machine's own business");
+    }
+}
+
+#[test]
 fn datagrams_to_a_port_where_nobody_listens_harm_nothing() {
     if !privileged() {
         return;

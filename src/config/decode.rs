@@ -172,6 +172,7 @@ fn link(table: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawLink> {
         interface: table.read("interface", problems, value::interface),
         port: table.read("port", problems, |v| value::integer(v, 1..=65_535)),
         ttl: table.read("ttl", problems, |v| value::integer(v, 0..=255)),
+        direct: table.read("direct", problems, value::boolean),
     };
     let is_mcast = table.get("mcast").is_some();
     if let Some((_, at)) = table.get("ttl").filter(|_| !is_mcast) {

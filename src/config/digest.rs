@@ -56,6 +56,15 @@ pub(crate) fn digest(settings: &Settings, groups: &[Group]) -> u64 {
     hasher.finish()
 }
 
+impl Group {
+    /// A number for all that this node was told of the group, its own interfaces included.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = Hasher(Sha256::new());
+        hasher.text(&format!("{self:?}"));
+        hasher.finish()
+    }
+}
+
 struct Hasher(Sha256);
 
 impl Hasher {

@@ -61,6 +61,9 @@ pub struct Link {
     pub transport: Transport,
     /// UDP port, 694 by default.
     pub port: u16,
+    /// A cable from machine to machine: it has no carrier where the other one has no power, either.
+    #[serde(default)]
+    pub direct: bool,
 }
 
 /// How a link reaches the peers.

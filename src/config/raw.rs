@@ -106,6 +106,8 @@ pub(crate) struct RawLink {
     pub(crate) port: Option<Found<u16>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ttl: Option<Found<u8>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) direct: Option<Found<bool>>,
 }
 
 /// One node of a unicast link.

@@ -51,7 +51,15 @@ pub const NODE: Section = Section {
 /// `[[link]]`
 pub const LINK: Section = Section {
     title: "[[link]]",
-    keys: &["ucast", "bcast", "mcast", "interface", "port", "ttl"],
+    keys: &[
+        "ucast",
+        "bcast",
+        "mcast",
+        "interface",
+        "port",
+        "ttl",
+        "direct",
+    ],
     later: &["serial", "baud"],
 };
 

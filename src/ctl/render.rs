@@ -112,6 +112,11 @@ fn head(text: &mut String, status: &Status) {
         Mood::Bad.paint("no: this node may not run groups now", 0)
     };
     line!(text, "  {:<14}{quorum}", "Quorum:");
+    if !status.link_trouble.is_empty() {
+        let trouble = format!("not usable: {}", status.link_trouble);
+        let trouble = Mood::Bad.paint(&trouble, 0);
+        line!(text, "  {:<14}{trouble}", "Links:");
+    }
     for (row, protection) in protection(&status.protection).iter().enumerate() {
         line!(
             text,

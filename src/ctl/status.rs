@@ -23,6 +23,7 @@ pub struct Status {
     pub version: String,
     pub generation: u64,
     pub protection: String,
+    pub link_trouble: String,
     pub links: Vec<LinkStatus>,
 }
 
@@ -144,6 +145,7 @@ impl Status {
             version: cluster.read("Version"),
             generation: cluster.read("Generation"),
             protection: cluster.read("Protection"),
+            link_trouble: cluster.read("LinkTrouble"),
             links,
         }
     }

@@ -148,6 +148,11 @@ impl Cluster {
     fn protection(&self) -> String {
         self.read(|it| it.protection.clone())
     }
+    /// Why none of this node's links can be used; empty while one can.
+    #[zbus(property)]
+    fn link_trouble(&self) -> String {
+        self.read(|it| it.link_trouble.clone())
+    }
     #[zbus(property)]
     fn nodes(&self) -> Vec<OwnedObjectPath> {
         self.read(|it| paths(&it.nodes))

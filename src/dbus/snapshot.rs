@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub clock: ClockOffset,
     /// All links, in the order of the configuration: the position is the link's number.
     pub links: Vec<LinkSnapshot>,
+    /// Why none of this node's links can be used, if so.
+    pub deafness: Option<String>,
     /// Resources of each group on this node, in starting order.
     pub resources: BTreeMap<GroupName, Vec<ResourceSnapshot>>,
 }

@@ -50,6 +50,8 @@ pub enum LinkEvent {
         link: LinkId,
         /// Datagrams can be sent and received.
         up: bool,
+        /// Nothing on this machine keeps it from that: what is missing may be the other end of a direct cable.
+        able: bool,
         /// Why not, or how it is bound: a phrase for people.
         reason: String,
     },

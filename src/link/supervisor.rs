@@ -107,6 +107,14 @@ async fn wait(netlink: &mut Option<Netlink>, period: &mut Interval) -> Wake {
     }
 }
 
+/// How a link is, as it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Condition {
+    up: bool,
+    able: bool,
+    reason: String,
+}
+
 /// What is known of one link from one look to the next.
 #[derive(Debug, Default)]
 struct Watch {
@@ -116,7 +124,7 @@ struct Watch {
     impediment: Option<String>,
     /// Why all of its datagrams are refused.
     refusal: Option<String>,
-    reported: Option<(bool, String)>,
+    reported: Option<Condition>,
     sent_before: u64,
     send_errors_before: u64,
     quiet_periods: u32,
@@ -204,26 +212,32 @@ impl Watch {
         if self.reported.as_ref() == Some(&now) {
             return Ok(());
         }
-        let (up, reason) = now.clone();
-        self.reported = Some(now);
-        let link = port.id;
-        events.send(LinkEvent::State { link, up, reason }).await
+        self.reported = Some(now.clone());
+        let event = LinkEvent::State {
+            link: port.id,
+            up: now.up,
+            able: now.able,
+            reason: now.reason,
+        };
+        events.send(event).await
     }
 
     /// As far as was told.
     fn is_up(&self) -> bool {
-        matches!(self.reported, Some((true, _)))
+        self.reported.as_ref().is_some_and(|told| told.up)
     }
 
-    fn state(&self, port: &Port) -> (bool, String) {
+    fn state(&self, port: &Port) -> Condition {
         let trouble = [&self.missing, &self.impediment, &self.refusal];
-        if let Some(reason) = trouble.into_iter().flatten().next() {
-            return (false, reason.clone());
-        }
-        match port.binding() {
-            Some(bound) => (true, describe(&bound)),
-            None => (false, "not bound yet".to_owned()),
-        }
+        let (up, reason) = match (trouble.into_iter().flatten().next(), port.binding()) {
+            (Some(reason), _) => (false, reason.clone()),
+            (None, Some(bound)) => (true, describe(&bound)),
+            (None, None) => (false, "not bound yet".to_owned()),
+        };
+        // A cable without a carrier on this side has none on the other one, whichever machine is to blame.
+        let shared = port.link.direct && self.missing.is_none() && self.impediment.is_some();
+        let able = up || shared;
+        Condition { up, able, reason }
     }
 }
 

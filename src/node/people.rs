@@ -28,6 +28,8 @@ pub(super) struct People {
     resources: BTreeMap<GroupName, Vec<ResourceSnapshot>>,
     status_line: String,
     loadavg: String,
+    /// Why none of this node's links can be used, if so.
+    deafness: Option<String>,
     /// What was shown last, without what changes with every heartbeat.
     last_view: Option<View>,
 }
@@ -61,6 +63,7 @@ impl People {
             resources: resources.collect(),
             status_line: String::new(),
             loadavg: process::loadavg(),
+            deafness: None,
             last_view: None,
         }
     }
@@ -113,9 +116,29 @@ impl People {
         }
     }
 
+    /// Why none of this node's links can be used, if so.
+    pub(super) fn note_deafness(&mut self, deafness: Option<String>) {
+        self.deafness = deafness;
+    }
+
+    /// The core's view, with what only the drivers know.
+    fn view(&self, core: &Core) -> View {
+        let mut view = core.view(process::boottime_now());
+        if let Some(reason) = &self.deafness {
+            // What runs elsewhere is old news, too.
+            let local = view.local_node.clone();
+            let groups = view.groups.values_mut();
+            let others = groups.filter(|group| group.owner.as_ref() != Some(&local));
+            others.for_each(|group| {
+                group.reason = format!("this node has no usable link of its own: {reason}");
+            });
+        }
+        view
+    }
+
     /// Whether something has changed since the last time that is worth showing before the next second is over.
     pub(super) fn would_notice(&self, core: &Core) -> bool {
-        self.last_view.as_ref() != Some(&without_times(core.view(process::boottime_now())))
+        self.last_view.as_ref() != Some(&without_times(self.view(core)))
     }
 
     /// Everything that can be seen, as it is now.
@@ -126,7 +149,7 @@ impl People {
         links: &Links,
         reception: &Reception,
     ) -> Snapshot {
-        let view = core.view(process::boottime_now());
+        let view = self.view(core);
         let counters = links.counters();
         let links = config
             .links
@@ -147,6 +170,7 @@ impl People {
             cluster: config.cluster().clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock: self.clock,
+            deafness: self.deafness.clone(),
             resources: self.resources.clone(),
         }
     }
@@ -154,7 +178,10 @@ impl People {
     /// Shows a snapshot, wherever it differs from the last one.
     pub(super) fn show(&mut self, snapshot: Snapshot) {
         self.last_view = Some(without_times(snapshot.view.clone()));
-        let line = status_line(&snapshot.view);
+        let mut line = status_line(&snapshot.view);
+        if self.deafness.is_some() {
+            line.insert_str(0, "no usable link of its own, ");
+        }
         if line != self.status_line && self.notifier.status(&line) {
             self.status_line = line;
         }

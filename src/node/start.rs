@@ -7,6 +7,7 @@ use crate::ids::{GroupName, NodeName, RequestId};
 use crate::link::Links;
 use crate::node::Node;
 use crate::node::alarm::Alarm;
+use crate::node::ears::Ears;
 use crate::node::packets::Reception;
 use crate::node::people::People;
 use crate::node::{release, spare, stopping};
@@ -206,6 +207,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
     let links = Links::start(&config.links, link_sender);
     let deadtime = config.settings.deadtime;
     let inheritance = inherit(&config, &guard).await;
+    hands.expect_recovery(inheritance.failures.keys());
     let core = Core::heir(
         config.settings.clone(),
         persistent.clone(),
@@ -213,6 +215,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         process::boottime_now(),
     );
     let reception = Reception::default();
+    let ears = Ears::new(config.links.iter().map(config::model::Link::label));
     let mut people = People::new(&config);
     people.tell(&crate::core::event::Event::Starting {
         generation: persistent.generation,
@@ -233,6 +236,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         guard,
         commands,
         reception,
+        ears,
         people,
         waiting: BTreeMap::new(),
         last_request: RequestId(0),
@@ -245,11 +249,7 @@ async fn serve(options: &Options, config: Config, keys: Keys) -> anyhow::Result<
         kept_house: process::boottime_now(),
         journal_due: None,
         stopping: false,
-        tenure: Keeper::new(
-            Path::new(tenure::DIRECTORY),
-            config.links.clone(),
-            config.keyfile.clone(),
-        ),
+        tenure: keeper(&config),
         config,
     };
     spare::keep(&options.state);
@@ -275,6 +275,11 @@ fn bind(
     };
     state.store(&bound)?;
     Ok(bound)
+}
+
+fn keeper(config: &Config) -> Keeper {
+    let directory = Path::new(tenure::DIRECTORY);
+    Keeper::new(directory, config.links.clone(), config.keyfile.clone())
 }
 
 /// Who waits for the start of the unit may ask at once; a bus that is away is not waited for.
@@ -311,7 +316,7 @@ async fn take_lock(options: &Options) -> anyhow::Result<Lock> {
 /// What an earlier daemon of this boot has left, and what it knew.
 async fn inherit(config: &Config, guard: &Guard) -> Inheritance {
     Inheritance {
-        failures: tenure::failures(Path::new(tenure::DIRECTORY)),
+        failures: tenure::failures(Path::new(tenure::DIRECTORY), &config.groups),
         ..take_over_what_is_left(config, guard).await
     }
 }

@@ -14,11 +14,13 @@ use crate::resource::guard::{Guard, NO_LEASE};
 use crate::resource::held::{Key, State};
 use crate::resource::netlink::{Notice, Watch, interface_index};
 use crate::resource::probe::{self, foreign_owner};
+use crate::resource::recovery::Question;
 use crate::resource::sentry::{Claim, Ears};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Pause before the kernel's notices are subscribed to again, should that ever be needed.
@@ -68,6 +70,22 @@ impl Addresses {
         if !self.guard.holds() {
             return Err(no_lease());
         }
+        let key = Key::new(group, resource);
+        let index = match self.find(set).await {
+            Ok(index) => index,
+            Err(reason) => {
+                self.expect_recovery(set, group, resource);
+                return Err(reason);
+            }
+        };
+        let guard = &self.guard;
+        let taken = self.state().acquire(set, index, &key, || guard.holds());
+        self.wake.notify_one();
+        taken.map_err(|reason| reason.unwrap_or_else(no_lease))
+    }
+
+    /// The interface, if the addresses may be taken on it. What it lacks may come back.
+    async fn find(&self, set: &AddressSet) -> Result<u32, String> {
         let interface = &set.interface;
         let index = interface_index(interface).ok_or_else(|| {
             format!("there is no interface {interface:?} on this machine: check its name and cable")
@@ -77,11 +95,21 @@ impl Addresses {
         if set.on_conflict == OnConflict::Refuse && link.carrier {
             refuse_foreign(set, index).await?;
         }
+        Ok(index)
+    }
+
+    /// A resource failed here for want of its interface, or since somebody else has its addresses: that is waited for.
+    pub fn expect_recovery(&self, set: &AddressSet, group: &GroupName, resource: &str) {
         let key = Key::new(group, resource);
-        let guard = &self.guard;
-        let taken = self.state().acquire(set, index, &key, || guard.holds());
+        let now = Instant::now();
+        self.state().recoveries.begin(&key, set, now);
         self.wake.notify_one();
-        taken.map_err(|reason| reason.unwrap_or_else(no_lease))
+    }
+
+    /// Whether what a resource failed for is seen to be over; answered once.
+    pub fn has_recovered(&self, group: &GroupName, resource: &str) -> bool {
+        let key = Key::new(group, resource);
+        self.state().recoveries.take(&key, Instant::now())
     }
 
     /// Gives all addresses of a resource up, whether they were held or are left from an earlier life. Nothing
@@ -123,6 +151,7 @@ impl Addresses {
             tracing::warn!(%error, "claims of neighbours cannot be waited for, conflicts are not noticed");
         });
         let ears = ears.ok();
+        let mut asking = JoinSet::new();
         loop {
             let due = self.state().next_due();
             let heard = tokio::select! {
@@ -145,10 +174,40 @@ impl Addresses {
                 Heard::Time => {}
             }
             self.keep_schedules();
+            let questions = self.look_for_recoveries();
+            while asking.try_join_next().is_some() {}
+            // One round at a time: who was left out is due again soon.
+            if asking.is_empty() && !questions.is_empty() {
+                asking.spawn(Arc::clone(&self).ask(questions));
+            }
             let notes = self.state().take_notes();
             for note in notes {
                 if events.send(note).await.is_err() {
                     return;
+                }
+            }
+        }
+    }
+
+    fn look_for_recoveries(&self) -> Vec<Question> {
+        let (news, questions) = self.state().look_for_recoveries(Instant::now());
+        if news {
+            self.changes.send_replace(());
+        }
+        questions
+    }
+
+    /// Asks whether addresses that somebody else had are free now. Takes none of them.
+    async fn ask(self: Arc<Self>, questions: Vec<Question>) {
+        for Question { key, set, index } in questions {
+            match foreign_owner(&set, index).await {
+                Ok(None) => {
+                    self.state().recoveries.on_free(&key);
+                    self.changes.send_replace(());
+                }
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    tracing::debug!(%error, ?set, "not known whether the addresses are free, asking again");
                 }
             }
         }

@@ -175,6 +175,18 @@ struct Known {
     state: Option<UnitState>,
     /// Counts signals, so that an answer older than a signal is recognised.
     version: u64,
+    call: Call,
+}
+
+/// How far the newest order about a unit has come on its way to systemd.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Call {
+    /// systemd may have got it.
+    pub(super) asked: bool,
+    /// The message bus had no room for it.
+    pub(super) no_room: bool,
+    /// It is a start that has no connection, or ended without one.
+    pub(super) wants_bus: bool,
 }
 
 impl Table {
@@ -198,6 +210,19 @@ impl Table {
 
     pub(super) fn state(&self, name: &str) -> Option<&UnitState> {
         self.units.get(name)?.state.as_ref()
+    }
+
+    /// How far the newest order about a unit has come.
+    pub(super) fn call(&self, name: &str) -> Call {
+        self.units
+            .get(name)
+            .map_or_else(Call::default, |it| it.call)
+    }
+
+    pub(super) fn note_call(&mut self, name: &str, note: impl FnOnce(&mut Call)) {
+        if let Some(known) = self.units.get_mut(name) {
+            note(&mut known.call);
+        }
     }
 
     pub(super) fn bus_error(&self) -> Option<&str> {

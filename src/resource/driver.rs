@@ -147,6 +147,16 @@ impl Driver for GroupDriver {
         }
     }
 
+    fn has_recovered(&self, resource: &Resource) -> bool {
+        match target(resource) {
+            Target::Addresses(_) => self.addresses.has_recovered(&self.group.name, &resource.id),
+            Target::Unit(name) => self.units.has_recovered(name),
+            Target::Mount(mount) => self.units.has_recovered(&mount.unit),
+            // Why these fail is known to nobody.
+            Target::Agent(_) => false,
+        }
+    }
+
     async fn idle(&self) {
         self.warm.keep().await;
     }

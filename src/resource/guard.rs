@@ -10,9 +10,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a driver says that did not ask for anything, since the guard did not hold.
 pub const NO_LEASE: &str = "this node may not run groups now: its lease has run out";
 
-/// Whether a driver's words say that it did not ask for anything, whatever stands around them.
+/// The same where the message bus has no room for the call.
+pub const NO_ROOM: &str = "systemd's message bus had no room for the call";
+
+/// What a driver adds where a start did not get so far that there could be anything to undo.
+pub const NEVER_ASKED: &str = "it was never asked for";
+
+/// Whether a driver's words say that this is no failure of what was to be started, whatever stands around them.
 pub fn is_refusal(reason: &str) -> bool {
-    reason.contains(NO_LEASE)
+    reason.contains(NO_LEASE) || reason.contains(NO_ROOM)
+}
+
+/// Whether they say that nothing was begun.
+pub fn was_never_asked(reason: &str) -> bool {
+    reason.contains(NEVER_ASKED)
 }
 
 /// The core's last word on the lease, shared with the drivers. A clone looks at the same word.

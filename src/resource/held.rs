@@ -12,6 +12,7 @@ use crate::resource::frame::{Mac, show_mac};
 use crate::resource::netlink::{
     HowToAdd, InterfaceAddress, LinkState, Netlink, Notice, interface_index,
 };
+use crate::resource::recovery::{Question, Recoveries};
 use crate::resource::route;
 use crate::resource::sentry::{Claim, Sentry};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +70,7 @@ pub(super) struct State {
     macs: Option<BTreeSet<Mac>>,
     /// Addresses that were put back since the last [`Self::take_notes`].
     restored: BTreeMap<Arc<Key>, Vec<IpAddr>>,
+    pub(super) recoveries: Recoveries,
     notes: Vec<HandsEvent>,
 }
 
@@ -101,6 +103,7 @@ impl State {
             others: None,
             macs: None,
             restored: BTreeMap::new(),
+            recoveries: Recoveries::default(),
             notes: Vec::new(),
         })
     }
@@ -148,6 +151,7 @@ impl State {
                 are(&set.addresses)
             )));
         }
+        self.recoveries.end(key);
         self.hold(set, index, Arc::new(key.clone()), carrier, now);
         self.watch_claims();
         self.announce_due(now);
@@ -237,7 +241,12 @@ impl State {
             .values()
             .filter(|resource| resource.fault.is_none())
             .filter_map(|resource| resource.carrier.fails_at());
-        schedules.chain(links).min()
+        schedules.chain(links).chain(self.recoveries.due()).min()
+    }
+
+    /// Looks for what has recovered: whether anything has, and what is to be asked before that is known.
+    pub(super) fn look_for_recoveries(&mut self, now: Instant) -> (bool, Vec<Question>) {
+        self.recoveries.look(&mut self.netlink, now)
     }
 
     pub(super) fn handle_notice(&mut self, notice: &Notice, may_restore: bool) {
@@ -251,7 +260,14 @@ impl State {
                 }
             }
             Notice::Removed(_) => {}
-            Notice::Link { index, carrier, .. } => {
+            Notice::Link {
+                index,
+                name,
+                carrier,
+            } => {
+                if !carrier {
+                    self.recoveries.on_loss(name);
+                }
                 self.announcer.forget(*index);
                 self.macs = None;
                 self.on_carrier(*index, *carrier, may_restore);
@@ -355,7 +371,10 @@ impl State {
             }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EEXIST) => return None,
-                Some(libc::ENODEV) => Some(interface_gone(&set)),
+                Some(libc::ENODEV) => {
+                    self.recoveries.begin(&key, &set, now);
+                    Some(interface_gone(&set))
+                }
                 // It is tried again when the interface is back.
                 _ if is_lost => return None,
                 _ => {
@@ -426,9 +445,10 @@ impl State {
 
     /// A carrier that is missing for too long is a fault.
     pub(super) fn judge_links(&mut self, now: Instant) {
-        for resource in self.resources.values_mut() {
+        for (key, resource) in &mut self.resources {
             let due = resource.carrier.fails_at().is_some_and(|at| at <= now);
             if due && resource.fault.is_none() {
+                self.recoveries.begin(key, &resource.set, now);
                 resource.fault = Some(format!(
                     "{:?} is down or without carrier for {} ms: {} not reachable here",
                     resource.set.interface,
@@ -440,8 +460,10 @@ impl State {
     }
 
     fn on_interface_gone(&mut self, index: u32) {
-        for resource in self.resources.values_mut() {
+        let now = Instant::now();
+        for (key, resource) in &mut self.resources {
             if resource.index == index {
+                self.recoveries.begin(key, &resource.set, now);
                 resource.fault = Some(interface_gone(&resource.set));
             }
         }

@@ -27,6 +27,7 @@ pub mod netlink;
 mod ocf;
 mod presence;
 pub mod probe;
+mod recovery;
 mod respawn;
 pub mod route;
 pub mod runner;
@@ -262,6 +263,19 @@ impl Hands {
             self.connection = Some(connect(&self.units));
         }
         self.units.stop_respawned().await
+    }
+
+    /// These failed here before, for reasons that an earlier daemon knew: what they may wait for is looked at.
+    pub fn expect_recovery<'a>(&self, groups: impl Iterator<Item = &'a GroupName>) {
+        let hands = groups.filter_map(|group| self.groups.get(group));
+        for hand in hands {
+            for resource in &hand.group.resources {
+                if let Target::Addresses(set) = target(resource) {
+                    let (group, id) = (&hand.group.name, &resource.id);
+                    self.addresses.expect_recovery(set, group, id);
+                }
+            }
+        }
     }
 
     /// Orders a start. Ends an order under way, whose outcome is then not sent.

@@ -4,10 +4,12 @@
 //! tells when it is gone.
 
 use crate::dbus::systemd1::{Property, error_word};
-use crate::resource::bus::{Job, Link};
+use crate::resource::bus::{Call, Job, Link};
 use crate::resource::guard::NO_LEASE;
 use crate::resource::starts::Permit;
-use crate::resource::unit::{Units, explain_refusal, revoked};
+use crate::resource::unit::{
+    ROOM_PAUSE, Units, explain_refusal, is_no_room, revoked, wait_for_room,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ enum Attempt {
     Ended(Result<(), String>),
     /// There is such a unit.
     Exists,
+    /// The message bus had no room for the call.
+    NoRoom,
     /// The connection was lost; nobody knows.
     Lost,
 }
@@ -43,12 +47,22 @@ impl Units {
     /// Words for people.
     pub async fn mount(self: &Arc<Self>, mount: &Mount) -> Result<(), String> {
         let mut lost = None;
+        let mut pause = ROOM_PAUSE;
+        self.table()
+            .note_call(&mount.unit, |call| *call = Call::default());
         loop {
-            let link = self.connected(lost).await;
+            let link = self.connected_for_start(&mount.unit, lost).await;
+            self.table()
+                .note_call(&mount.unit, |call| call.asked = true);
             let permit = self.starts.begin(&mount.unit);
             let task = Arc::clone(self).attempt_mount(link.clone(), mount.clone(), permit);
             match tokio::spawn(task).await.unwrap_or(Attempt::Lost) {
                 Attempt::Ended(result) => return result,
+                Attempt::NoRoom => {
+                    self.table()
+                        .note_call(&mount.unit, |call| call.no_room = true);
+                    wait_for_room(&mut pause).await;
+                }
                 Attempt::Exists => return self.start(&mount.unit).await,
                 Attempt::Lost => lost = Some(link.epoch),
             }
@@ -89,6 +103,7 @@ impl Units {
                 Attempt::Exists
             }
             Err(error) if link.is_lost(&error) => Attempt::Lost,
+            Err(error) if is_no_room(&error) => Attempt::NoRoom,
             Err(error) => Attempt::Ended(Err(explain_refusal(name, &error))),
         }
     }

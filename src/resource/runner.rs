@@ -9,7 +9,7 @@ use crate::config::model::{Group, Resource, ResourceKind};
 use crate::core::io::{GroupOutcome, Urgency};
 use crate::ids::RequestId;
 use crate::resource::emergency::{self, Emergency};
-use crate::resource::guard::is_refusal;
+use crate::resource::guard::{is_refusal, was_never_asked};
 use crate::resource::{HandsEvent, ResourceState, warm};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -43,6 +43,8 @@ pub trait Driver: Send + Sync + 'static {
     fn fault(&self, resource: &Resource) -> impl Future<Output = Option<String>> + Send;
     /// Whether a resource runs that was not started, as far as is known.
     fn appeared(&self, resource: &Resource) -> bool;
+    /// Whether what a resource failed for is seen to be over, such as an interface without carrier; answered once.
+    fn has_recovered(&self, resource: &Resource) -> bool;
     /// Keeps what runs without the group, too, as it should be while the group does not run here; never returns.
     fn idle(&self) -> impl Future<Output = ()> + Send;
     /// Whether others on this machine have ended what shows them that the group is here.
@@ -127,6 +129,8 @@ enum Finding {
     Appearance(usize),
     /// It does not any more.
     Disappearance(usize),
+    /// What kept a resource from running here is over.
+    Remedy(usize),
     /// Others have ended what shows that the group is here.
     Hidden,
 }
@@ -285,10 +289,11 @@ impl<D: Driver> Runner<D> {
     async fn roll_back(&mut self, (failed, reason): Failure, is_clean: bool) -> GroupOutcome {
         self.show(failed, ResourceState::Failed).await;
         self.driver.show_presence(Presence::Gone).await;
-        let end = if is_clean {
-            failed + 1
-        } else {
-            self.group.resources.len()
+        let end = match is_clean {
+            // A stop could fail for want of the same thing, and would then block what runs nowhere.
+            true if was_never_asked(&reason) => failed,
+            true => failed + 1,
+            false => self.group.resources.len(),
         };
         let order = (0..end).rev().collect();
         match self.stop(order, Purpose::Leave).await {
@@ -438,7 +443,11 @@ impl<D: Driver> Runner<D> {
             (false, true) => Some(Finding::Disappearance(position)),
             (true, _) | (false, false) => None,
         };
-        self.group.resources.iter().enumerate().find_map(look)
+        let mut all = self.group.resources.iter().enumerate();
+        all.clone().find_map(look).or_else(|| {
+            let remedied = all.find(|(_, resource)| self.driver.has_recovered(resource));
+            remedied.map(|(position, _)| Finding::Remedy(position))
+        })
     }
 
     fn was_told_within(&self, position: usize, pause: Option<Duration>) -> bool {
@@ -471,6 +480,11 @@ impl<D: Driver> Runner<D> {
             Finding::Disappearance(position) => {
                 self.told.remove(&position);
                 self.show(position, ResourceState::Stopped).await;
+            }
+            Finding::Remedy(position) => {
+                self.show(position, ResourceState::Stopped).await;
+                let resource = self.name(position);
+                self.tell(None, GroupOutcome::Recovered { resource }).await;
             }
             Finding::Hidden => self.driver.show_presence(Presence::Here).await,
         }

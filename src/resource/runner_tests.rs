@@ -19,6 +19,7 @@ struct Script {
     appeared: bool,
     /// Survives being killed.
     immortal: bool,
+    recovered: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -97,6 +98,11 @@ impl Driver for Fake {
     fn appeared(&self, resource: &Resource) -> bool {
         self.script(resource).appeared
     }
+    fn has_recovered(&self, resource: &Resource) -> bool {
+        let mut scripts = self.0.scripts.lock().unwrap();
+        let script = scripts.get_mut(&resource.id);
+        script.is_some_and(|script| std::mem::take(&mut script.recovered))
+    }
     async fn idle(&self) {
         std::future::pending().await
     }
@@ -113,6 +119,8 @@ impl Driver for Fake {
 
 #[path = "runner_force_tests.rs"]
 mod force;
+#[path = "runner_recovery_tests.rs"]
+mod recovery;
 
 /// A group `a` (unit), `v` and `w` (addresses), `b` (unit), and its runner.
 struct Play {

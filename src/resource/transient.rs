@@ -11,7 +11,9 @@ use crate::dbus::systemd1::{JobResult, Property, error_word};
 use crate::resource::bus::{Job, Link};
 use crate::resource::guard::NO_LEASE;
 use crate::resource::starts::Permit;
-use crate::resource::unit::{Units, explain_refusal, revoked};
+use crate::resource::unit::{
+    ROOM_PAUSE, Units, explain_refusal, is_no_room, revoked, wait_for_room,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
@@ -113,6 +115,8 @@ enum Attempt {
     Joined(Exit),
     /// A unit of that name was in the way, and is gone now.
     WasTaken,
+    /// The message bus had no room for the call.
+    NoRoom,
     /// The connection was lost; nobody knows.
     Lost,
 }
@@ -206,8 +210,10 @@ impl Units {
         life: Life,
         output: Option<Output>,
     ) -> Result<Exit, String> {
-        let mut lost = None;
-        for _ in 0..ATTEMPTS_MAX {
+        let (mut lost, mut pause) = (None, ROOM_PAUSE);
+        let mut attempts = 0;
+        while attempts < ATTEMPTS_MAX {
+            attempts += 1;
             let link = self.connected(lost).await;
             let properties = properties(program, life, output.as_ref())?;
             let name = program.unit.clone();
@@ -220,6 +226,11 @@ impl Units {
                 Attempt::Joined(_) if output.is_some() => lost = None,
                 Attempt::Ended(exit) | Attempt::Joined(exit) => return Ok(exit),
                 Attempt::WasTaken => lost = None,
+                // Nothing was tried; who waits for the program knows for how long.
+                Attempt::NoRoom => {
+                    attempts -= 1;
+                    wait_for_room(&mut pause).await;
+                }
                 // Two answers one behind the other would be none.
                 Attempt::Lost if life == Life::Asked => break,
                 Attempt::Lost => lost = Some(link.epoch),
@@ -257,6 +268,7 @@ impl Units {
             Ok(path) => self.follow_unit(&link, &name, job, path.as_str()).await,
             Err(error) if is_taken(&error) => self.join_unit(&link, &name, job, life).await,
             Err(error) if link.is_lost(&error) => Attempt::Lost,
+            Err(error) if is_no_room(&error) => Attempt::NoRoom,
             Err(error) => Attempt::Ended(Exit::NotStarted(explain_refusal(&name, &error))),
         }
     }
@@ -287,7 +299,10 @@ impl Units {
         if is_starting && let Some(path) = link.unit_job(name).await {
             return match self.follow_unit(link, name, job, path.as_str()).await {
                 Attempt::Ended(exit) => Attempt::Joined(exit),
-                other @ (Attempt::Joined(_) | Attempt::WasTaken | Attempt::Lost) => other,
+                other @ (Attempt::Joined(_)
+                | Attempt::WasTaken
+                | Attempt::NoRoom
+                | Attempt::Lost) => other,
             };
         }
         let is_active = state.is_some_and(|active| active.as_str() == "active");

@@ -5,8 +5,8 @@
 //! anew after each reconnection. The connection itself is `bus`'s.
 
 use crate::dbus::systemd1::{ActiveState, JobResult, UnitState, error_word};
-use crate::resource::bus::{Job, Link, Table};
-use crate::resource::guard::{Guard, NO_LEASE};
+use crate::resource::bus::{Call, Job, Link, Table};
+use crate::resource::guard::{Guard, NEVER_ASKED, NO_LEASE, NO_ROOM};
 use crate::resource::starts::{Permit, Starts};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -20,6 +20,12 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pause before a question that nobody answered is asked again, and before a stop that somebody cancelled.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// First pause before a call is made again for which the message bus had no room; it doubles up to [`ASK_AGAIN`].
+pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(50);
+
+/// So often the state of a unit is asked for after a job; then nobody knows it.
+const READS_MAX: usize = 10;
 
 /// All units that groups consist of.
 #[derive(Debug)]
@@ -101,8 +107,10 @@ impl Units {
 
     async fn start_by(self: &Arc<Self>, name: &str, verb: Verb) -> Result<(), String> {
         let mut lost = None;
+        let mut pause = ROOM_PAUSE;
+        self.table().note_call(name, |call| *call = Call::default());
         loop {
-            let link = self.connected(lost).await;
+            let link = self.connected_for_start(name, lost).await;
             if lost.is_some()
                 && let Some(state) = self.read(&link, name).await
                 && !state.has_job
@@ -114,8 +122,16 @@ impl Units {
                     return Err(self.explain_failure(&link, name, &state).await);
                 }
             }
+            let asked_before = self.table().call(name).asked;
+            self.table().note_call(name, |call| call.asked = true);
             match self.attempt(&link, name, verb).await {
                 Attempt::Ended(result) => return self.judge_start(&link, name, &result).await,
+                Attempt::Refused(error) if is_no_room(&error) => {
+                    self.table().note_call(name, |call| {
+                        (call.asked, call.no_room) = (asked_before, true);
+                    });
+                    wait_for_room(&mut pause).await;
+                }
                 Attempt::Refused(error) => return Err(explain_refusal(name, &error)),
                 // To ask for the same job again is harmless.
                 Attempt::NoAnswer => sleep(ASK_AGAIN).await,
@@ -151,6 +167,10 @@ impl Units {
 
     async fn stop_now(self: &Arc<Self>, name: &str) -> Result<(), String> {
         let mut lost = None;
+        let mut pause = ROOM_PAUSE;
+        self.table().note_call(name, |call| {
+            (call.asked, call.no_room) = (true, false);
+        });
         loop {
             let link = self.connected(lost).await;
             match self.attempt(&link, name, Verb::Stop).await {
@@ -160,6 +180,11 @@ impl Units {
                 }
                 Attempt::Ended(result) => return self.judge_stop(&link, name, &result).await,
                 Attempt::Refused(error) if is_unknown_unit(&error) => return Ok(()),
+                // What the bus did is no failure of the unit: the time-out of the stop ends this.
+                Attempt::Refused(error) if is_no_room(&error) => {
+                    self.table().note_call(name, |call| call.no_room = true);
+                    wait_for_room(&mut pause).await;
+                }
                 Attempt::Refused(error) => return Err(explain_refusal(name, &error)),
                 Attempt::NoAnswer => sleep(ASK_AGAIN).await,
                 Attempt::NoLease | Attempt::Revoked | Attempt::Lost => lost = Some(link.epoch),
@@ -229,16 +254,42 @@ impl Units {
     /// What a job that takes too long is waiting for.
     pub fn overdue(&self, name: &str) -> String {
         let table = self.table();
+        let call = table.call(name);
+        let asked = if call.asked {
+            String::new()
+        } else {
+            format!("; {NEVER_ASKED}")
+        };
         if self.link.borrow().is_none() {
             let reason = table.bus_error().unwrap_or("no connection yet");
             return format!(
-                "systemd is not to be reached on the system bus ({reason}); is dbus running?"
+                "systemd is not to be reached on the system bus ({reason}); is dbus running?{asked}"
             );
+        }
+        if call.no_room {
+            return format!("{NO_ROOM}{asked}");
         }
         match table.state(name) {
             Some(state) => format!("{name} is {state}; `systemctl status {name}` says more"),
             None => format!("nothing is known of {name}; `systemctl status {name}` says more"),
         }
+    }
+
+    /// Whether a start failed for want of a connection to systemd, and there is one now; answered once.
+    pub(super) fn has_recovered(&self, name: &str) -> bool {
+        let wants = self.link.borrow().is_some() && self.table().call(name).wants_bus;
+        if wants {
+            self.table().note_call(name, |call| call.wants_bus = false);
+        }
+        wants
+    }
+
+    /// Waits for a connection; a start that ends before there is one has failed for want of it.
+    pub(super) async fn connected_for_start(&self, name: &str, lost: Option<u64>) -> Link {
+        self.table().note_call(name, |call| call.wants_bus = true);
+        let link = self.connected(lost).await;
+        self.table().note_call(name, |call| call.wants_bus = false);
+        link
     }
 
     /// Waits for a connection, another than the one that was lost.
@@ -315,7 +366,7 @@ impl Units {
         let known = self.table().state(name).cloned();
         let state = match known.filter(|state| state.active == ActiveState::Active) {
             Some(state) => Some(state),
-            None => self.read(link, name).await,
+            None => self.read_at_last(link, name).await,
         };
         let state = state.ok_or_else(|| format!("systemd does not tell the state of {name}"))?;
         match result {
@@ -349,7 +400,7 @@ impl Units {
         if self.table().state(name).is_some_and(is_down) {
             return Ok(());
         }
-        match self.read(link, name).await {
+        match self.read_at_last(link, name).await {
             Some(state) if is_down(&state) => Ok(()),
             Some(state) => Err(format!(
                 "the stop job of {name} ended with {:?}, and the unit is {state}",
@@ -374,6 +425,19 @@ impl Units {
         Some(state)
     }
 
+    /// The same, asked several times: the end of a job must not be taken for a failure since the bus is crowded.
+    async fn read_at_last(&self, link: &Link, name: &str) -> Option<UnitState> {
+        let mut pause = ROOM_PAUSE;
+        for _ in 1..READS_MAX {
+            let state = self.read(link, name).await;
+            if state.is_some() || link.connection.is_closed() {
+                return state;
+            }
+            wait_for_room(&mut pause).await;
+        }
+        self.read(link, name).await
+    }
+
     async fn explain_failure(&self, link: &Link, name: &str, state: &UnitState) -> String {
         let result = timeout(QUESTION_TIMEOUT, link.service_result(name)).await;
         let result = match result {
@@ -391,6 +455,25 @@ impl Units {
 /// What is said to nobody: the order that asked for it was replaced.
 pub(super) fn revoked(name: &str) -> String {
     format!("the start of {name} was replaced by a stop")
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of the many errors of the library these mean that"
+)]
+/// Whether the message bus had no room for a call: systemd has not got it.
+pub(super) fn is_no_room(error: &zbus::Error) -> bool {
+    const NAME: &str = "org.freedesktop.DBus.Error.LimitsExceeded";
+    match error {
+        zbus::Error::MethodError(name, ..) => name.as_str() == NAME,
+        zbus::Error::FDO(error) => matches!(**error, zbus::fdo::Error::LimitsExceeded(_)),
+        _ => false,
+    }
+}
+
+pub(super) async fn wait_for_room(pause: &mut Duration) {
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(ASK_AGAIN);
 }
 
 pub(super) fn is_unknown_unit(error: &zbus::Error) -> bool {

@@ -212,19 +212,43 @@ fn failures_are_kept_and_forgotten_as_they_are_told() {
         r#"{"recent":{"unit:a":{"window":{"secs":60,"nanos":0},"times":[5]}},"trust":"Whole"}"#;
     let failed: Failures = serde_json::from_str(text).unwrap();
     let noted = BTreeMap::from([(web, failed)]);
+    let groups = [group("web", "a.service")];
     let mut keeper = Keeper::new(directory.path(), Vec::new(), None);
-    assert!(failures(directory.path()).is_empty());
-    keeper.note_failures(noted.clone());
-    assert_eq!(failures(directory.path()), noted);
+    assert!(failures(directory.path(), &groups).is_empty());
+    keeper.note_failures(noted.clone(), &groups);
+    assert_eq!(failures(directory.path(), &groups), noted);
     clear(directory.path());
     assert_eq!(
-        failures(directory.path()),
+        failures(directory.path(), &groups),
         noted,
         "a release repairs nothing"
     );
     let mut next = Keeper::new(directory.path(), Vec::new(), None);
-    next.note_failures(BTreeMap::new());
-    assert!(failures(directory.path()).is_empty());
+    next.note_failures(BTreeMap::new(), &groups);
+    assert!(failures(directory.path(), &groups).is_empty());
+}
+
+#[test]
+fn failures_of_a_group_that_is_configured_otherwise_now_are_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = |interface| {
+        let config = format!(
+            "[[group]]\nname = \"web\"\nresources = [{{ vip = \"192.0.2.1/24\", interface = \"{interface}\" }}]\n"
+        );
+        let parsed = crate::config::parse_str(&config).unwrap();
+        [parsed.config.groups[0].clone(), group("db", "db.service")]
+    };
+    let noted: BTreeMap<_, _> = ["web", "db"]
+        .map(|name| (GroupName::new(name).unwrap(), Failures::default()))
+        .into();
+    let mut keeper = Keeper::new(directory.path(), Vec::new(), None);
+    keeper.note_failures(noted.clone(), &before("eth7"));
+    assert_eq!(failures(directory.path(), &before("eth7")), noted);
+    let known = failures(directory.path(), &before("eth1"));
+    let left: Vec<&str> = known.keys().map(|name| name.as_str()).collect();
+    assert_eq!(left, ["db"]);
+    let [web, _] = before("eth7");
+    assert_eq!(failures(directory.path(), &[web]).len(), 1, "db is no more");
 }
 
 fn left_of(directory: &Path, groups: &[Group]) -> Left {

@@ -344,6 +344,7 @@ pub(crate) fn fake_snapshot() -> Snapshot {
         cluster: ClusterName::new("prod").unwrap(),
         version: "0.0.0".to_owned(),
         clock: ClockOffset::new(Instant::from_nanos(0), Duration::from_secs(1_795_370_472)),
+        deafness: None,
         links: vec![LinkSnapshot {
             kind: "ucast",
             interface: Some("eth1".to_owned()),

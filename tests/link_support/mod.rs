@@ -165,6 +165,7 @@ pub fn ucast(interface: Option<&str>, local: &str, peer: &str) -> Link {
             peers: vec![(NodeName::new("peer").unwrap(), peer.parse().unwrap())],
         },
         port: PORT,
+        direct: false,
     }
 }
 
@@ -174,6 +175,7 @@ pub fn bcast(interface: &str) -> Link {
             interface: interface.to_owned(),
         },
         port: PORT,
+        direct: false,
     }
 }
 
@@ -185,6 +187,7 @@ pub fn mcast(interface: &str, group: &str) -> Link {
             ttl: 1,
         },
         port: PORT,
+        direct: false,
     }
 }
 
@@ -269,7 +272,10 @@ impl Node {
     /// The next change of state, whatever else comes before it.
     pub fn next_state(&self) -> (LinkId, bool, String) {
         loop {
-            if let LinkEvent::State { link, up, reason } = self.next() {
+            if let LinkEvent::State {
+                link, up, reason, ..
+            } = self.next()
+            {
                 return (link, up, reason);
             }
         }

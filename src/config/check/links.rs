@@ -52,9 +52,30 @@ pub(crate) fn check(
             }
             None => seen.push((identity, link.at)),
         }
-        all.push(Link { transport, port });
+        let direct = is_direct(link, nodes, problems);
+        all.push(Link {
+            transport,
+            port,
+            direct,
+        });
     }
     all
+}
+
+/// A cable has two ends.
+fn is_direct(link: &RawLink, nodes: &Nodes, problems: &mut Problems) -> bool {
+    let Some(direct) = link.direct.as_ref().filter(|direct| direct.value) else {
+        return false;
+    };
+    if nodes.len() > 2 {
+        let wrong = Wrong::new(format!(
+            "direct on a link of {} nodes: a cable joins two",
+            nodes.len()
+        ))
+        .hint("remove it");
+        problems.add(direct.at, wrong);
+    }
+    true
 }
 
 /// What two links must not share: they would take each other's packets.

@@ -48,6 +48,7 @@ fn example() -> Config {
                 interface: "eth1".to_owned(),
             },
             port: PORT_DEFAULT,
+            direct: false,
         }],
         groups: vec![Group {
             name: GroupName::new("web").unwrap(),

@@ -61,6 +61,7 @@ fn healthy() -> Status {
         version: "1.2.3".to_owned(),
         generation: 5,
         protection: "majority".to_owned(),
+        link_trouble: String::new(),
         links: vec![LinkStatus {
             kind: "ucast".to_owned(),
             interface: "eth1".to_owned(),
@@ -78,6 +79,7 @@ fn troubled() -> Status {
     status.state = "no-quorum".to_owned();
     (status.quorate, status.leader) = (false, None);
     status.protection = "deadtime".to_owned();
+    status.link_trouble = "eth1: interface \"eth1\" has no carrier".to_owned();
     status.nodes[0].standby = true;
     status.nodes[1].state = "dead".to_owned();
     let mut witness = node("gamma", &[]);

@@ -62,6 +62,7 @@ pub(crate) fn example() -> Snapshot {
         cluster: ClusterName::new("prod").unwrap(),
         version: "1.2.3".to_owned(),
         clock: ClockOffset::new(Instant::from_nanos(0), Duration::from_secs(1000)),
+        deafness: None,
         links: vec![LinkSnapshot {
             kind: "ucast",
             interface: Some("eth1".to_owned()),

@@ -34,6 +34,7 @@ fn unicast_link(device: Option<&str>, local: &str, peer: &str) -> Link {
             peers: vec![(NodeName::new("beta").unwrap(), peer.parse().unwrap())],
         },
         port: 694,
+        direct: false,
     }
 }
 
@@ -43,6 +44,7 @@ fn broadcast_link(device: &str) -> Link {
             interface: device.to_owned(),
         },
         port: 694,
+        direct: false,
     }
 }
 
@@ -54,6 +56,7 @@ fn multicast_link(device: &str, group: &str) -> Link {
             ttl: 1,
         },
         port: 694,
+        direct: false,
     }
 }
 

@@ -11,6 +11,7 @@ mod checks;
 mod deafness;
 mod deaths;
 mod emergencies;
+mod direct;
 mod failures;
 mod harness;
 mod hostile;
@@ -21,6 +22,7 @@ mod moves;
 mod policies;
 mod presence;
 mod releases;
+mod recoveries;
 mod units;
 mod walks;
 
