@@ -63,7 +63,8 @@ fn returned() -> Stage {
     let mut s = bereaved();
     s.reign(4 * KEEPALIVE, &["n"]);
     assert_eq!(s.admission("o"), None);
-    s.words("o").report.groups.clear();
+    let stopped = state(GroupState::Stopped);
+    s.words("o").report.groups.insert(group(), stopped);
     s.words("o").term = s.said.term.clone();
     s
 }
@@ -101,7 +102,10 @@ fn a_new_life_of_a_member_is_admitted_anew() {
     let before = s.admission("o");
     let words = s.words("o");
     words.generation = words.generation.next();
-    words.report.groups.clear();
+    words
+        .report
+        .groups
+        .insert(group(), state(GroupState::Stopped));
     s.reign(2 * KEEPALIVE, &TWO);
     assert!(s.admission("o") > before);
 }
@@ -154,7 +158,8 @@ fn a_group_is_not_moved_before_it_is_certain_that_it_can_run_there() {
         .insert(group(), state(GroupState::Stopping));
     s.reign(3 * KEEPALIVE, &TWO);
     assert_eq!(s.planned(), Some(&Assignment::Keep(node("o"))));
-    s.words("n").report.groups.clear();
+    let stopped = state(GroupState::Stopped);
+    s.words("n").report.groups.insert(group(), stopped);
     s.reign(KEEPALIVE, &TWO);
     assert_eq!(s.planned(), Some(&Assignment::Nobody));
 }

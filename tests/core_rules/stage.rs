@@ -8,7 +8,9 @@ use ha_node::core::{
 use ha_node::ids::{
     ClusterName, Generation, GroupName, LinkId, NodeName, PlanVersion, RequestId, Sequence, Term,
 };
-use ha_node::wire::status::{Assignment, DeadReport, Heard, Phase, Plan, Report, Status};
+use ha_node::wire::status::{
+    Assignment, DeadReport, GroupReport, Heard, Phase, Plan, Report, Status,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -68,11 +70,7 @@ impl Stage {
     /// The same for a core that goes on with what an earlier life has left, and gets its first turn late.
     pub fn heir(others: &[&str], listed: &[&str], inheritance: Inheritance, late: u64) -> Self {
         let settings = settings(others, listed);
-        let persistent = Persistent {
-            generation: Generation(7),
-            standby: false,
-            blocked: BTreeSet::new(),
-        };
+        let persistent = Persistent::first(Generation(7));
         let now = 10 * DEADTIME;
         let mut core = Core::heir(settings, persistent, inheritance, at(now));
         let now = now + late;
@@ -91,7 +89,10 @@ impl Stage {
                 voting: true,
                 electable: true,
                 heard: BTreeMap::new(),
-                report: Report::default(),
+                report: Report {
+                    groups: BTreeMap::from([(group(), GroupReport::default())]),
+                    ..Report::default()
+                },
                 ..Status::clone(&said)
             };
             (node(name), puppet)
@@ -206,6 +207,7 @@ impl Stage {
             version: PlanVersion(version),
             members: members.map(|name| (name, PlanVersion(1))).collect(),
             groups: assignment.map(|a| (group(), a)).into_iter().collect(),
+            expelled: BTreeSet::new(),
             answers: BTreeMap::new(),
         };
         let words = self.words("b");

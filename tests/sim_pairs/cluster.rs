@@ -8,11 +8,11 @@ use crate::fault::{Hand, Slot};
 use ha_node::core::event::Event;
 use ha_node::core::{
     BrokenRule, Core, FailurePolicy, GroupOutcome, GroupSettings, Inheritance, Input, Instant,
-    Lease, NodeSettings, Output, Persistent, Policy, Reaction, Request, Settings, Urgency,
+    NodeSettings, Output, Persistent, Policy, Reaction, Request, Settings, Urgency,
 };
 use ha_node::ids::{ClusterName, Generation, GroupName, LinkId, NodeName, RequestId};
 use ha_node::wire::status::Status;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -493,9 +493,5 @@ impl Cluster {
 
 /// A disk on which nothing is stored yet.
 pub fn blank() -> Persistent {
-    Persistent {
-        generation: Generation(0),
-        standby: false,
-        blocked: BTreeSet::new(),
-    }
+    Persistent::first(Generation(0))
 }
