@@ -6,7 +6,7 @@ LAB_PROFILE ?= release
 LAB_THREADS ?= 2
 LAB_RUN = HA_NODE_PROFILE=$(LAB_PROFILE) cargo run --quiet --locked --release --package ha-node-lab
 
-.PHONY: setup lab-build programs demo test lint unit-test pairs lab-test lab-walk bench lab-clean
+.PHONY: setup lab-build programs demo test lint unit-test pairs mutants lab-test lab-walk bench lab-clean
 
 ## setup: install what the host lacks, build the machines' file system and what is installed into them
 setup: lab-build
@@ -38,6 +38,10 @@ unit-test:
 ## pairs: all pairs of faults in small simulated clusters (PAIRS_SHARE=10 for a tenth, PAIRS_ONLY=3-rest for some)
 pairs:
 	cargo test --locked --release --test sim_pairs -- --ignored --nocapture all_pairs
+
+## mutants: one-line changes of the core, one by one: the tests must notice each (MUTANTS=drift for some)
+mutants:
+	cargo test --locked --release --test mutants -- --ignored --nocapture no_mutant_survives
 
 ## lab-test: tests on real machines; without root they say that they were skipped
 lab-test:

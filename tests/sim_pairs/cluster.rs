@@ -8,11 +8,11 @@ use crate::fault::{Hand, Slot};
 use ha_node::core::event::Event;
 use ha_node::core::{
     BrokenRule, Core, FailurePolicy, GroupOutcome, GroupSettings, Inheritance, Input, Instant,
-    Lease, NodeSettings, Output, Persistent, Policy, Reaction, Request, Settings, Urgency,
+    NodeSettings, Output, Persistent, Policy, Reaction, Request, Settings, Urgency,
 };
 use ha_node::ids::{ClusterName, Generation, GroupName, LinkId, NodeName, RequestId};
 use ha_node::wire::status::Status;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -25,21 +25,21 @@ pub const KEEPALIVE: u64 = 100;
 pub const DEADTIME: u64 = 3 * KEEPALIVE;
 
 /// Time that a message is under way.
-const MESSAGE: u64 = 2;
+pub const MESSAGE: u64 = 2;
 
 /// Time that a driver needs where nothing else is said, and for every emergency stop.
 pub const DRIVER: u64 = 20;
 
 /// A daemon that ended is started again by systemd after this.
-const RESPAWN: u64 = 50;
+pub const RESPAWN: u64 = 50;
 
 /// How long two may run the group after a machine that stood still with its clocks goes on, if it hears the others.
 const NOTICED: u64 = 2 * KEEPALIVE + DRIVER;
 
 /// The same if something else keeps it from hearing them: the rest of its lease and the stop.
-const UNNOTICED: u64 = DEADTIME + DRIVER + MESSAGE;
+pub const UNNOTICED: u64 = DEADTIME + DRIVER + MESSAGE;
 
-const NANOS: u64 = 1_000_000;
+pub const NANOS: u64 = 1_000_000;
 
 /// What is the same for all copies of a cluster.
 #[derive(Debug)]
@@ -50,13 +50,11 @@ pub struct Shape {
     pub listed: Vec<usize>,
     /// Time that a start, and a stop in good order, take.
     pub driver: u64,
-    /// A safety rule that no core keeps.
-    pub broken: Option<BrokenRule>,
 }
 
 /// Why a daemon is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Absence {
+pub enum Absence {
     /// The machine has no power, or nobody has started the daemon.
     Off,
     /// systemd starts it again at this time.
@@ -65,19 +63,19 @@ enum Absence {
 
 /// What a driver is about to answer.
 #[derive(Debug, Clone)]
-struct Job {
+pub struct Job {
     /// None while it hangs.
-    ends: Option<u64>,
-    order: RequestId,
-    outcome: GroupOutcome,
+    pub ends: Option<u64>,
+    pub order: RequestId,
+    pub outcome: GroupOutcome,
 }
 
 /// A machine that stands still.
 #[derive(Debug, Clone, Copy)]
-struct Pause {
-    since: u64,
+pub struct Pause {
+    pub since: u64,
     /// Its clocks stand still with it, and packets are lost instead of waiting.
-    clock_too: bool,
+    pub clock_too: bool,
 }
 
 /// One machine.
@@ -85,31 +83,34 @@ struct Pause {
 pub struct Node {
     pub core: Option<Core>,
     pub stored: Persistent,
-    absence: Absence,
-    heritage: Option<(Inheritance, u64)>,
+    pub absence: Absence,
+    pub heritage: Option<(Inheritance, u64)>,
     /// Whether the group runs here, as a whole or in part.
     pub runs: bool,
-    job: Option<Job>,
-    pause: Option<Pause>,
-    behind: u64,
-    queue: Vec<Arc<Status>>,
-    due: u64,
+    /// Its stop has failed, and nobody has stopped it since.
+    pub stuck: bool,
+    pub job: Option<Job>,
+    pub pause: Option<Pause>,
+    pub behind: u64,
+    pub queue: Vec<Arc<Status>>,
+    pub due: u64,
     /// Its own deadtime is twice that of the others.
     pub doubled: bool,
     /// What its driver does wrong with a start, and with a stop.
-    hands: [Option<(Hand, Slot)>; 2],
-    excused_until: u64,
+    pub hands: [Option<(Hand, Slot)>; 2],
+    /// When it last went on after standing still, and whether its clocks had stood still, too.
+    pub resumed: Option<(u64, bool)>,
     /// To be told as soon as it is up.
-    errands: Vec<Request>,
+    pub errands: Vec<Request>,
     /// It is to start again once it has left.
-    returns: bool,
+    pub returns: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Flight {
-    at: u64,
-    to: usize,
-    status: Arc<Status>,
+pub struct Flight {
+    pub at: u64,
+    pub to: usize,
+    pub status: Arc<Status>,
 }
 
 /// What a situation does later by itself.
@@ -124,12 +125,12 @@ pub struct Cluster {
     pub now: u64,
     pub shape: Arc<Shape>,
     pub nodes: Vec<Node>,
-    flights: Vec<Flight>,
+    pub flights: Vec<Flight>,
     /// For each sender and receiver, the faults that cut this direction, as bits.
-    cuts: Vec<Vec<u8>>,
+    pub cuts: Vec<Vec<u8>>,
     /// Directions of which the next message is held back, by which fault.
-    holds: Vec<(usize, usize, Slot)>,
-    held: Vec<(usize, usize, Slot, Arc<Status>)>,
+    pub holds: Vec<(usize, usize, Slot)>,
+    pub held: Vec<(usize, usize, Slot, Arc<Status>)>,
     pub agenda: Vec<(u64, Later)>,
     /// Faults that have met something, as bits.
     pub effects: u8,
@@ -140,8 +141,10 @@ pub struct Cluster {
     /// Whether what happens besides a pause can keep a machine from noticing it.
     pub more_than_a_pause: bool,
     pub failure: Option<String>,
+    /// A safety rule that no core keeps.
+    pub broken: Option<BrokenRule>,
     pub trace: bool,
-    requests: u64,
+    pub requests: u64,
 }
 
 impl Cluster {
@@ -154,6 +157,7 @@ impl Cluster {
             absence: Absence::Off,
             heritage: None,
             runs: false,
+            stuck: false,
             job: None,
             pause: None,
             behind: 0,
@@ -161,7 +165,7 @@ impl Cluster {
             due: u64::MAX,
             doubled: false,
             hands: [None, None],
-            excused_until: 0,
+            resumed: None,
             errands: Vec::new(),
             returns: false,
         };
@@ -179,12 +183,13 @@ impl Cluster {
             something_failed: false,
             more_than_a_pause: false,
             failure: None,
+            broken: None,
             trace: false,
             requests: 0,
         }
     }
 
-    fn settings(&self, local: usize) -> Settings {
+    pub fn settings(&self, local: usize) -> Settings {
         let shape = &self.shape;
         let factor = if self.nodes[local].doubled { 2 } else { 1 };
         let policy = FailurePolicy {
@@ -218,13 +223,20 @@ impl Cluster {
         }
     }
 
+    /// From now on all cores break a rule.
+    pub fn break_rule(&mut self, rule: BrokenRule) {
+        self.broken = Some(rule);
+        let cores = self.nodes.iter_mut().filter_map(|node| node.core.as_mut());
+        cores.for_each(|core| core.break_rule(rule));
+    }
+
     pub fn say(&self, who: usize, what: std::fmt::Arguments<'_>) {
         if self.trace {
             println!("{:>6} {}: {what}", self.now, self.shape.names[who]);
         }
     }
 
-    fn clock(&self, node: usize) -> Instant {
+    pub fn clock(&self, node: usize) -> Instant {
         Instant::from_nanos((self.now - self.nodes[node].behind) * NANOS)
     }
 
@@ -322,7 +334,7 @@ impl Cluster {
         }
     }
 
-    fn hear(&mut self, to: usize, status: &Arc<Status>) {
+    pub fn hear(&mut self, to: usize, status: &Arc<Status>) {
         let status = Box::new(Status::clone(status));
         self.feed(
             to,
@@ -344,308 +356,6 @@ impl Cluster {
         self.is_awake(node) && !self.nodes[node].returns
     }
 
-    // Lives.
-
-    /// Switches a machine on.
-    pub fn boot(&mut self, node: usize) {
-        if self.nodes[node].core.is_none() && self.nodes[node].absence == Absence::Off {
-            self.begin_life(node);
-        }
-    }
-
-    fn begin_life(&mut self, index: usize) {
-        let (now, settings) = (self.clock(index), self.settings(index));
-        let node = &mut self.nodes[index];
-        node.stored.generation = Generation(node.stored.generation.0 + 1);
-        let heritage = node.heritage.take().map(|(heritage, _)| heritage);
-        let heritage = heritage.filter(|h| h.until.holds(now)).unwrap_or_default();
-        let mut core = Core::heir(settings, node.stored.clone(), heritage, now);
-        if let Some(rule) = self.shape.broken {
-            core.break_rule(rule);
-        }
-        node.core = Some(core);
-        node.absence = Absence::Off;
-        self.say(index, format_args!("begins a life"));
-        self.feed(index, Input::Tick);
-        for errand in std::mem::take(&mut self.nodes[index].errands) {
-            self.ask(index, errand);
-        }
-    }
-
-    fn end_life(&mut self, index: usize) {
-        let node = &mut self.nodes[index];
-        node.core = None;
-        node.job = None;
-        node.queue.clear();
-        node.due = u64::MAX;
-        node.absence = Absence::Off;
-        node.heritage = None;
-        if std::mem::take(&mut node.returns) {
-            node.absence = Absence::Respawn(self.now + RESPAWN);
-        }
-    }
-
-    /// The machine loses its power, and maybe all that it had on disk.
-    pub fn crash(&mut self, index: usize, forgets: bool) -> bool {
-        let node = &mut self.nodes[index];
-        if node.core.is_none() && node.absence == Absence::Off {
-            return false;
-        }
-        node.returns = false;
-        node.runs = false;
-        node.pause = None;
-        node.behind = 0;
-        if forgets {
-            node.stored = blank();
-        }
-        self.end_life(index);
-        true
-    }
-
-    /// The daemon dies, and systemd starts it again. What ran goes on, until a timer releases it.
-    pub fn kill(&mut self, index: usize) -> bool {
-        if !self.is_awake(index) {
-            return false;
-        }
-        let now = self.now;
-        let node = &mut self.nodes[index];
-        let Some(core) = &node.core else { return false };
-        let heritage = Inheritance {
-            until: core.tenure(),
-            groups: core.holdings(),
-            blocked: BTreeSet::new(),
-            failures: core.failures(),
-        };
-        let tenure = match heritage.until {
-            Lease::None => 0,
-            Lease::Until(end) => end.as_nanos() / NANOS + node.behind,
-            Lease::Unlimited => u64::MAX,
-        };
-        let release = (now + DEADTIME / 2)
-            .min(tenure.saturating_sub(DEADTIME / 4))
-            .max(now);
-        self.end_life(index);
-        let node = &mut self.nodes[index];
-        node.heritage = Some((heritage, release));
-        node.absence = Absence::Respawn(now + RESPAWN);
-        true
-    }
-
-    /// The daemon is restarted by a person, with another deadtime.
-    pub fn reconfigure(&mut self, index: usize, doubled: bool) -> bool {
-        self.nodes[index].doubled = doubled;
-        if !self.is_awake(index) {
-            return false;
-        }
-        self.feed_and_forget(index, Input::Restart);
-        self.kill(index)
-    }
-
-    /// A person stops the daemon.
-    pub fn shut_down(&mut self, index: usize) -> bool {
-        let able = self.is_awake(index);
-        if able {
-            self.feed(index, Input::Shutdown);
-        }
-        able
-    }
-
-    /// A person starts a daemon that was stopped, as soon as it has left.
-    pub fn come_back(&mut self, index: usize) {
-        if self.nodes[index].core.is_some() {
-            self.nodes[index].returns = true;
-        } else {
-            self.boot(index);
-        }
-    }
-
-    /// A machine stands still.
-    pub fn pause(&mut self, index: usize, clock_too: bool) -> bool {
-        let able = self.is_awake(index);
-        if able {
-            let since = self.now;
-            self.nodes[index].pause = Some(Pause { since, clock_too });
-        }
-        able
-    }
-
-    /// It goes on.
-    pub fn resume(&mut self, index: usize) {
-        let now = self.now;
-        let long = self.more_than_a_pause;
-        let node = &mut self.nodes[index];
-        let Some(pause) = node.pause.take() else {
-            return;
-        };
-        let stood = now - pause.since;
-        if let Some(job) = &mut node.job {
-            job.ends = job.ends.map(|at| at + stood);
-        }
-        let bound = if pause.clock_too {
-            node.behind += stood;
-            node.due = node.due.saturating_add(stood);
-            if long { UNNOTICED } else { NOTICED }
-        } else {
-            DRIVER + 1
-        };
-        node.excused_until = now + bound;
-        for status in std::mem::take(&mut node.queue) {
-            if self.nodes[index].core.is_some() {
-                self.hear(index, &status);
-            }
-        }
-    }
-
-    // Drivers.
-
-    /// From now on a driver does something wrong with starts or stops.
-    pub fn spoil(&mut self, index: usize, stops: bool, hand: Hand, slot: Slot) {
-        self.nodes[index].hands[usize::from(stops)] = Some((hand, slot));
-    }
-
-    /// It works again; what hung goes on, and a person clears what has failed.
-    pub fn repair(&mut self, index: usize, stops: bool) {
-        let now = self.now;
-        let node = &mut self.nodes[index];
-        let Some((hand, _)) = node.hands[usize::from(stops)].take() else {
-            return;
-        };
-        if let Some(job) = &mut node.job {
-            job.ends = job.ends.or(Some(now + 1));
-        }
-        if hand == Hand::Fails {
-            for node in 0..self.nodes.len() {
-                self.request(node, Request::Clear(self.shape.group.clone()));
-            }
-        }
-    }
-
-    fn answer(&mut self, index: usize, job: Job) {
-        let node = &mut self.nodes[index];
-        match &job.outcome {
-            GroupOutcome::Stopped
-            | GroupOutcome::StartFailed { .. }
-            | GroupOutcome::StartRefused => {
-                node.runs = false;
-            }
-            GroupOutcome::Started
-            | GroupOutcome::StopFailed { .. }
-            | GroupOutcome::Failed { .. }
-            | GroupOutcome::Appeared { .. }
-            | GroupOutcome::Recovered { .. } => {}
-        }
-        let group = self.shape.group.clone();
-        let (order, outcome) = (Some(job.order), job.outcome);
-        self.say(index, format_args!("its driver answers {outcome:?}"));
-        self.feed(
-            index,
-            Input::Group {
-                group,
-                order,
-                outcome,
-            },
-        );
-    }
-
-    fn take_order(&mut self, index: usize, order: RequestId, stops: bool, hasty: bool) {
-        let (now, time) = (self.now, if hasty { DRIVER } else { self.shape.driver });
-        let failed = || (String::from("r"), String::from("it fails"));
-        let node = &mut self.nodes[index];
-        // What does not stop in an emergency is killed.
-        let spoilt = node.hands[usize::from(stops)].filter(|_| !hasty);
-        let hand = spoilt.map(|(hand, _)| hand);
-        let outcome = match (stops, hand == Some(Hand::Fails)) {
-            (false, false) => GroupOutcome::Started,
-            (true, false) => GroupOutcome::Stopped,
-            (false, true) => {
-                let (resource, reason) = failed();
-                GroupOutcome::StartFailed { resource, reason }
-            }
-            (true, true) => {
-                let (resource, reason) = failed();
-                GroupOutcome::StopFailed { resource, reason }
-            }
-        };
-        let ends = match hand {
-            Some(Hand::Hangs) => None,
-            Some(Hand::IsLate) => Some(now + time + 2 * KEEPALIVE),
-            Some(Hand::Fails) | None => Some(now + time),
-        };
-        if let Some((_, slot)) = spoilt {
-            self.effects |= slot.bit();
-            self.something_failed |= hand == Some(Hand::Fails);
-        }
-        self.changes += 1;
-        let node = &mut self.nodes[index];
-        if !stops {
-            node.runs = true;
-        }
-        node.job = Some(Job {
-            ends,
-            order,
-            outcome,
-        });
-    }
-
-    // The network.
-
-    /// Loses what is sent from one to the other, as long as any fault wants that.
-    pub fn cut(&mut self, from: usize, to: usize, slot: Slot) {
-        self.cuts[from][to] |= slot.bit();
-    }
-
-    pub fn mend(&mut self, from: usize, to: usize, slot: Slot) {
-        self.cuts[from][to] &= !slot.bit();
-    }
-
-    /// Whether each of two hears what the other says.
-    pub fn are_joined(&self, one: usize, other: usize) -> bool {
-        self.cuts[one][other] == 0 && self.cuts[other][one] == 0
-    }
-
-    /// Whether nothing is cut.
-    pub fn is_whole(&self) -> bool {
-        self.cuts.iter().flatten().all(|by| *by == 0)
-    }
-
-    /// The next message in this direction stays under way until it is let go.
-    pub fn hold(&mut self, from: usize, to: usize, slot: Slot) {
-        self.holds.push((from, to, slot));
-    }
-
-    pub fn let_go(&mut self, slot: Slot) {
-        self.holds.retain(|h| h.2 != slot);
-        let held = std::mem::take(&mut self.held);
-        let (mine, others) = held.into_iter().partition(|h| h.2 == slot);
-        self.held = others;
-        for (_, to, _, status) in mine {
-            let at = self.now + 1;
-            self.flights.push(Flight { at, to, status });
-        }
-    }
-
-    fn send(&mut self, from: usize, status: Box<Status>) {
-        let status: Arc<Status> = Arc::from(status);
-        for to in (0..self.nodes.len()).filter(|to| *to != from) {
-            let cut_by = self.cuts[from][to];
-            if cut_by != 0 {
-                // The lowest bit alone: what the first fault loses, the second one cannot.
-                self.effects |= cut_by & cut_by.wrapping_neg();
-                continue;
-            }
-            let held = self.holds.iter().position(|h| (h.0, h.1) == (from, to));
-            if let Some(place) = held {
-                let (_, _, slot) = self.holds.remove(place);
-                self.effects |= slot.bit();
-                self.held.push((from, to, slot, status.clone()));
-                continue;
-            }
-            let at = self.now + MESSAGE;
-            let status = status.clone();
-            self.flights.push(Flight { at, to, status });
-        }
-    }
-
     // People.
 
     /// Asks a node for something now, or as soon as it is up.
@@ -657,7 +367,7 @@ impl Cluster {
         }
     }
 
-    fn ask(&mut self, node: usize, request: Request) {
+    pub fn ask(&mut self, node: usize, request: Request) {
         self.requests += 1;
         let id = RequestId(self.requests);
         self.say(node, format_args!("is asked for {request:?}"));
@@ -666,7 +376,7 @@ impl Cluster {
 
     // The core.
 
-    fn feed(&mut self, index: usize, input: Input) {
+    pub fn feed(&mut self, index: usize, input: Input) {
         for output in self.turn(index, input) {
             self.carry_out(index, output);
         }
@@ -676,7 +386,7 @@ impl Cluster {
     }
 
     /// The same where the daemon's end is somebody else's business.
-    fn feed_and_forget(&mut self, index: usize, input: Input) {
+    pub fn feed_and_forget(&mut self, index: usize, input: Input) {
         for output in self.turn(index, input) {
             if !matches!(output, Output::Exit) {
                 self.carry_out(index, output);
@@ -691,7 +401,7 @@ impl Cluster {
             .unwrap_or_default()
     }
 
-    fn carry_out(&mut self, index: usize, output: Output) {
+    pub fn carry_out(&mut self, index: usize, output: Output) {
         match output {
             Output::Send(status) => self.send(index, status),
             Output::StartGroup { order, .. } | Output::RestartGroup { order, .. } => {
@@ -720,9 +430,19 @@ impl Cluster {
     /// Who runs the group, and could know that it must not.
     fn owners(&self) -> impl Iterator<Item = usize> {
         let all = self.nodes.iter().enumerate();
-        let counted =
-            all.filter(|(_, n)| n.runs && n.pause.is_none() && self.now >= n.excused_until);
+        let counted = all.filter(|(_, n)| n.runs && !self.is_excused(n));
         counted.map(|(index, _)| index)
+    }
+
+    /// Whether it cannot have noticed yet that it was replaced.
+    fn is_excused(&self, node: &Node) -> bool {
+        let bound = |clock_too: bool| match (clock_too, self.more_than_a_pause) {
+            (false, _) => DRIVER + 1,
+            (true, false) => NOTICED,
+            (true, true) => UNNOTICED,
+        };
+        let fresh = |(at, clock_too): (u64, bool)| self.now < at + bound(clock_too);
+        node.pause.is_some() || node.resumed.is_some_and(fresh)
     }
 
     /// Who runs the group, machines that stand still aside.
@@ -772,6 +492,6 @@ impl Cluster {
 }
 
 /// A disk on which nothing is stored yet.
-fn blank() -> Persistent {
+pub fn blank() -> Persistent {
     Persistent::first(Generation(0))
 }

@@ -65,6 +65,16 @@ impl Situation {
         format!("{}-{activity}{together}", self.size)
     }
 
+    /// Of so many pairs one is tried where nothing else is asked for: all where few nodes are at rest.
+    pub fn share(&self) -> u64 {
+        match (self.size, self.activity == Activity::Rest) {
+            (3, true) => 1,
+            (3, false) => 10,
+            (_, true) => 10,
+            (_, false) => 100,
+        }
+    }
+
     fn owner(&self) -> usize {
         if self.together { LEADER } else { 2 }
     }
@@ -103,7 +113,6 @@ impl Situation {
             names: names.map(|n| NodeName::new(n).unwrap()).collect(),
             group: GroupName::new("g").unwrap(),
             listed: self.listed(),
-            broken: self.broken,
             driver: if slow { 2 * KEEPALIVE + DRIVER } else { DRIVER },
         }
     }
@@ -141,6 +150,9 @@ impl Situation {
             self.name()
         );
         assert_eq!(c.runners(), [self.owner()], "{}", self.name());
+        if let Some(rule) = self.broken {
+            c.break_rule(rule);
+        }
         self.begin(&mut c);
         c
     }
