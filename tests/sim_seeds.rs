@@ -1,17 +1,30 @@
 //! Thousands of simulated clusters, each made from a seed, over all sizes and both policies.
 //!
 //! `SIM_SEEDS=1000000` runs more of them, `SIM_FIRST=N` begins elsewhere, `SIM_NODES=N` keeps to one size;
+//! `SIM_FRESH=N` takes so many seeds of each size that no run has seen before, and prints from which on;
 //! `SIM_SEED=N SIM_NODES=N SIM_POLICY=majority|ignore` runs one, and `SIM_TRACE=1` prints its every step.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use ha_node::core::Policy;
 use ha_node::sim::{Report, Scenario, TraceMode, run};
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Seeds of the normal tests, over all shapes together.
 const SEEDS: u64 = 2_400;
+
+/// Seeds that no run has seen before, of each size and policy.
+const FRESH_SEEDS: u64 = 100;
+
+/// Sizes of which fresh seeds are taken.
+const FRESH_SIZES: RangeInclusive<usize> = 1..=9;
+
+/// Fresh seeds are below this, so that people can read them out.
+const FRESH_END: u64 = 1_000_000_000_000;
 
 /// Failures after which a run of many seeds ends.
 const FAILURES_MAX: usize = 20;
@@ -19,8 +32,8 @@ const FAILURES_MAX: usize = 20;
 /// A seed, a size, a policy.
 type Case = (u64, usize, Policy);
 
-/// Sizes and policies, and how many of 16 seeds each gets.
-const SHAPES: [(usize, Policy, u64); 8] = [
+/// Sizes and policies, and how many seeds of 16 each gets.
+const SHAPES: [(usize, Policy, u64); 12] = [
     (1, Policy::Majority, 1),
     (1, Policy::Ignore, 1),
     (2, Policy::Ignore, 4),
@@ -29,6 +42,10 @@ const SHAPES: [(usize, Policy, u64); 8] = [
     (3, Policy::Ignore, 1),
     (5, Policy::Majority, 2),
     (5, Policy::Ignore, 1),
+    (4, Policy::Majority, 1),
+    (6, Policy::Majority, 1),
+    (7, Policy::Majority, 1),
+    (9, Policy::Majority, 1),
 ];
 
 fn number(name: &str) -> Option<u64> {
@@ -97,12 +114,10 @@ fn seeds_of_all_shapes(total: u64, first: u64) -> impl Iterator<Item = Case> {
     })
 }
 
-#[test]
-fn no_seed_breaks_an_invariant() {
-    let total = number("SIM_SEEDS").unwrap_or(SEEDS);
-    let seeds = seeds_of_all_shapes(total, number("SIM_FIRST").unwrap_or(0)).collect();
+/// Runs them all, says how many there were, and demands that none has failed.
+fn must_hold(cases: Vec<Case>) {
     let (mut failures, mut runs, mut steps, mut worst) = (Vec::new(), 0_u64, 0_u64, 0.0_f64);
-    for (case, result) in check_all(seeds) {
+    for (case, result) in check_all(cases) {
         runs += 1;
         match result {
             Ok(report) => {
@@ -121,6 +136,37 @@ fn no_seed_breaks_an_invariant() {
         "{} of {runs} runs failed: {failures:?}",
         failures.len()
     );
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let total = number("SIM_SEEDS").unwrap_or(SEEDS);
+    must_hold(seeds_of_all_shapes(total, number("SIM_FIRST").unwrap_or(0)).collect());
+}
+
+/// Where the fresh seeds begin: `SIM_FIRST`, or where chance has it.
+fn fresh_first() -> u64 {
+    number("SIM_FIRST").unwrap_or_else(|| RandomState::new().hash_one(()) % FRESH_END)
+}
+
+#[test]
+fn no_fresh_seed_breaks_an_invariant() {
+    let (first, count) = (fresh_first(), number("SIM_FRESH").unwrap_or(FRESH_SEEDS));
+    let wanted = number("SIM_NODES");
+    let sizes = FRESH_SIZES.filter(|nodes| wanted.is_none_or(|only| only == *nodes as u64));
+    let cases: Vec<Case> = sizes
+        .flat_map(|nodes| [Policy::Majority, Policy::Ignore].map(|policy| (nodes, policy)))
+        .flat_map(|(nodes, policy)| (first..first + count).map(move |seed| (seed, nodes, policy)))
+        .collect();
+    // Past the test's own capture: said of runs that hold, too.
+    writeln!(
+        std::io::stderr(),
+        "{} fresh seeds; again with: SIM_FIRST={first} SIM_FRESH={count} cargo test --release --test sim_seeds \
+         -- --nocapture no_fresh_seed",
+        cases.len()
+    )
+    .unwrap();
+    must_hold(cases);
 }
 
 /// Seeds of a long run that failed once: a leader out of reach for less than deadtime still counts for those it led.

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Starts that may fail in a row, each after a longer pause: the first, and the core's trials.
 const DEFEATS_MAX: u32 = 1 + crate::core::TRIALS_MAX;
 
+/// After so many windows without a trial a node has all of its trials again: those of the bar itself, and ten more.
+const FORGIVEN_AFTER: Nanos = 11;
+
 /// What one life of a daemon has tried in vain.
 #[derive(Debug, Default)]
 pub struct Attempts {
@@ -53,7 +56,8 @@ impl Attempts {
         now: Nanos,
         cleared: Nanos,
     ) -> Result<(), String> {
-        let Some(defeat) = self.defeats.get(group).filter(|it| it.last > cleared) else {
+        let counts = |it: &&Defeat| it.last > cleared && now < it.last + FORGIVEN_AFTER * window;
+        let Some(defeat) = self.defeats.get(group).filter(counts) else {
             self.defeats.remove(group);
             return Ok(());
         };
