@@ -7,7 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use ha_node::core::Policy;
-use ha_node::sim::{Report, Scenario, TraceMode, run};
+use ha_node::sim::{Demands, FIRST_WIDE_SEED, Report, Scenario, TraceMode, run};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::ops::RangeInclusive;
@@ -62,9 +62,28 @@ fn policy_word(policy: Policy) -> &'static str {
     }
 }
 
+/// Which of the harder invariants are demanded here.
+const DEMANDS: Demands = Demands {
+    cuts: false,
+    frozen: false,
+    components: false,
+};
+
+/// What a seed means here; `SIM_DEMAND=all` demands everything of it.
+fn scenario(seed: u64, nodes: usize, policy: Policy) -> Scenario {
+    let mut scenario = Scenario::of_seed(seed, nodes, policy);
+    scenario.demands = match std::env::var("SIM_DEMAND").as_deref() {
+        Ok("all") => Demands::ALL,
+        Ok("none") => Demands::default(),
+        Ok(other) => panic!("SIM_DEMAND is all or none, not {other:?}"),
+        Err(_) => DEMANDS,
+    };
+    scenario
+}
+
 /// Runs one seed; a failure comes back as the text to print.
 fn check_seed(seed: u64, nodes: usize, policy: Policy, mode: TraceMode) -> Result<Report, String> {
-    let scenario = Scenario::new(seed, nodes, policy);
+    let scenario = scenario(seed, nodes, policy);
     let reason = match catch_unwind(AssertUnwindSafe(|| run(&scenario, mode))) {
         Ok(Ok(report)) => return Ok(report),
         Ok(Err((failure, _))) => failure.to_string(),
@@ -190,8 +209,9 @@ fn the_largest_cluster_holds_too() {
 
 #[test]
 fn equal_seeds_are_equal_runs() {
-    for (seed, nodes, policy) in seeds_of_all_shapes(32, 0) {
-        let digest = || match run(&Scenario::new(seed, nodes, policy), TraceMode::Keep) {
+    let seeds = seeds_of_all_shapes(32, 0).chain(seeds_of_all_shapes(32, FIRST_WIDE_SEED));
+    for (seed, nodes, policy) in seeds {
+        let digest = || match run(&scenario(seed, nodes, policy), TraceMode::Keep) {
             Ok(report) => report.digest,
             Err((failure, _)) => panic!("seed {seed}, {nodes} nodes: {failure}"),
         };
@@ -211,7 +231,7 @@ fn one_seed() {
         Ok("majority") | Err(_) => Policy::Majority,
         Ok(other) => panic!("SIM_POLICY is majority or ignore, not {other:?}"),
     };
-    println!("{}", Scenario::new(seed, nodes, policy));
+    println!("{}", scenario(seed, nodes, policy));
     let mode = if number("SIM_TRACE") == Some(1) {
         TraceMode::Print
     } else {

@@ -6,12 +6,17 @@ use crate::sim::scenario::Scenario;
 impl Scenario {
     /// How long an emergency stop takes at most: less than the margin that the peers leave, which is a keepalive.
     pub fn emergency_stop_max(&self) -> Nanos {
-        nanos(self.keepalive) / 2
+        self.emergency_stop_max_of(self.keepalive)
+    }
+
+    /// The same, and what a timer may be late.
+    pub fn stop_margin_max(&self) -> Nanos {
+        self.stop_margin().max(self.emergency_stop_max()) + self.lateness
     }
 
     /// From the end of a lease, all must be released within this.
     pub fn stop_margin(&self) -> Nanos {
-        nanos(self.keepalive) * 9 / 10
+        (nanos(self.keepalive) * 9 / 10).max(self.emergency_stop_max())
     }
 
     /// Longest way of a packet while all is well.
@@ -21,7 +26,7 @@ impl Scenario {
 
     /// After the last fault, who stays down is dead to all within this, and people can clear what it left blocked.
     pub fn grieving_time(&self) -> Nanos {
-        nanos(self.initdead) + 2 * nanos(self.deadtime)
+        nanos(self.initdead) + 2 * nanos(self.deadtime) + self.extras.slack
     }
 
     /// After the last fault, everything must run within this.

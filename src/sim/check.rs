@@ -18,6 +18,8 @@ use crate::sim::hands::HandState;
 use crate::sim::network::{Contact, Network};
 use crate::sim::node::Node;
 use crate::sim::scenario::Scenario;
+use crate::sim::trouble::TroubleKind;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// An invariant that did not hold.
@@ -53,7 +55,7 @@ pub fn ownership<M: Mind>(
     network: &Network,
     nodes: &[Node<M>],
 ) -> Result<(), Failure> {
-    for group in scenario.groups.keys() {
+    for group in scenario.all_groups() {
         let holders: Vec<usize> = std::iter::zip(0.., nodes)
             .filter(|(_, node)| node.hands.holds(group) && !node.is_excused(now))
             .map(|(index, _)| index)
@@ -102,6 +104,14 @@ fn must_have_agreed<M: Mind>(
     a: usize,
     b: usize,
 ) -> bool {
+    let hash = |node: &Node<M>| {
+        let daemon = node.daemon.as_ref()?;
+        Some(daemon.settings.config_hash)
+    };
+    let revisions: BTreeSet<u64> = nodes.iter().filter_map(hash).collect();
+    if revisions.len() > 1 {
+        return false;
+    }
     for own in [a, b] {
         let Some(node) = nodes.get(own) else {
             return false;
@@ -181,9 +191,11 @@ pub fn without_counters(mut view: View) -> View {
 pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_still: bool) -> bool {
     let failures = scenario.start_fails + scenario.hangs + scenario.flaps > 0
         || scenario.faults.contains(&FaultKind::ResourceFailure)
-        || scenario.faults.contains(&FaultKind::FailEverywhere);
+        || scenario.faults.contains(&FaultKind::FailEverywhere)
+        || scenario.has(&[TroubleKind::Drivers]);
     match event {
-        Event::ConfigDiffers { .. } | Event::GenerationStale { .. } => true,
+        Event::ConfigDiffers { .. } => steady || !scenario.has(&[TroubleKind::Rollout]),
+        Event::GenerationStale { .. } => steady || !scenario.has(&TroubleKind::OLD_STATES),
         Event::DoubleOwner { .. } => {
             let excused = scenario.drift_beyond || stood_still;
             steady || (scenario.policy == Policy::Majority && !excused)
@@ -201,9 +213,15 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         | Event::GroupGivenUp { .. }
         | Event::FailuresExpired { .. } => !steady && !failures,
         Event::ResourceAppeared { .. } => {
-            steady || !scenario.faults.contains(&FaultKind::ResourceAppears)
+            let may = scenario.faults.contains(&FaultKind::ResourceAppears)
+                || scenario.has(&[TroubleKind::Drivers]);
+            steady || !may
         }
-        Event::GroupBlocked { .. } => steady || scenario.stop_fails + scenario.hangs == 0,
+        Event::GroupBlocked { .. } => {
+            let may = scenario.stop_fails + scenario.hangs > 0
+                || scenario.has(&[TroubleKind::Drivers, TroubleKind::ReleaseFails]);
+            steady || !may
+        }
         Event::LateHeartbeat { .. }
         | Event::PeerDead { .. }
         | Event::PeerGivenUp { .. }

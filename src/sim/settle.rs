@@ -77,8 +77,20 @@ impl<M: Mind> Sim<M> {
         self.expect(Watch::Settling);
         self.network.heal(self.now);
         self.choose_who_stays_down();
+        self.bring_all_back()?;
+        self.people_tidy_up()
+    }
+
+    /// All machines but those that stay down come back, and work well from now on.
+    ///
+    /// # Errors
+    /// An invariant that did not hold.
+    pub(super) fn bring_all_back(&mut self) -> Result<(), Failure> {
         let skill = self.skill();
         for node in 0..self.nodes.len() {
+            self.mend_disk(node);
+            self.mend_drivers(node)?;
+            self.take_newest_file(node);
             let Some(machine) = self.nodes.get_mut(node) else {
                 continue;
             };
@@ -92,7 +104,7 @@ impl<M: Mind> Sim<M> {
             }
             self.bring_back(node);
         }
-        self.people_tidy_up()
+        Ok(())
     }
 
     fn choose_who_stays_down(&mut self) {
@@ -124,9 +136,13 @@ impl<M: Mind> Sim<M> {
         let Some(machine) = self.nodes.get(node) else {
             return;
         };
+        let outdated = machine
+            .daemon
+            .as_ref()
+            .is_some_and(|it| it.settings != machine.settings);
         if !machine.powered {
             self.queue.push(soon, Happening::Boot { node });
-        } else if machine.daemon.as_ref().is_some_and(|daemon| daemon.leaving) {
+        } else if outdated || machine.daemon.as_ref().is_some_and(|daemon| daemon.leaving) {
             self.daemon_dies(node, false);
             self.start_daemon_at(node, soon);
         } else if machine.daemon.is_none() {
@@ -219,10 +235,7 @@ impl<M: Mind> Sim<M> {
         views: &BTreeMap<usize, View>,
     ) -> Result<(), String> {
         let able = self.able(group, views);
-        let holders: Vec<usize> = std::iter::zip(0.., &self.nodes)
-            .filter(|(_, node)| node.hands.holds(group))
-            .map(|(index, _)| index)
-            .collect();
+        let holders = self.holders(group);
         match holders.as_slice() {
             [] if able.is_empty() => Ok(()),
             [holder] if able.contains(holder) => {

@@ -1,0 +1,136 @@
+//! Troubles of the second set: what goes wrong, when and for how long. They have a stream of chance of their own.
+
+use crate::core::Request;
+use crate::ids::GroupName;
+use crate::sim::Mind;
+use crate::sim::check::Failure;
+use crate::sim::clock::nanos;
+use crate::sim::cluster::Sim;
+use crate::sim::drivers::Manner;
+use crate::sim::happening::Happening;
+use crate::sim::node::PauseKind;
+
+/// One kind of trouble of the second set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TroubleKind {
+    /// A machine and its clock stand still, as a virtual machine that is paused.
+    Freeze,
+    /// People change the configuration, one node after the other.
+    Rollout,
+    /// A person restarts the daemon; what runs goes on.
+    Restart,
+    /// The next release of what a dead daemon has left fails in part.
+    ReleaseFails,
+    /// A machine's drivers misbehave for a while.
+    Drivers,
+    /// A machine's state is lost, and its clock is set back.
+    ClockSetBack,
+    /// A machine comes back with the state of an earlier life.
+    Snapshot,
+    /// A machine comes back with the state of another one.
+    Clone,
+    /// Nothing is stored on one machine for a while.
+    DiskFull,
+    /// Or only later.
+    SlowDisk,
+    /// A power cut leaves half of what was written.
+    HalfWritten,
+    /// Packets of any earlier life come again.
+    OldPackets,
+    /// People move and clear everything everywhere.
+    People,
+}
+
+impl TroubleKind {
+    /// Those after which a machine may not know its newest generation.
+    pub const OLD_STATES: [Self; 5] = [
+        Self::ClockSetBack,
+        Self::Snapshot,
+        Self::Clone,
+        Self::DiskFull,
+        Self::HalfWritten,
+    ];
+
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Freeze,
+        Self::Rollout,
+        Self::Restart,
+        Self::ReleaseFails,
+        Self::Drivers,
+        Self::ClockSetBack,
+        Self::Snapshot,
+        Self::Clone,
+        Self::DiskFull,
+        Self::SlowDisk,
+        Self::HalfWritten,
+        Self::OldPackets,
+        Self::People,
+    ];
+}
+
+impl<M: Mind> Sim<M> {
+    pub(super) fn begin_troubles(&mut self) {
+        if !self.scenario.extras.troubles.is_empty() {
+            let first = self.trouble_random.below(3 * nanos(self.scenario.initdead));
+            self.queue.push(first, Happening::Trouble);
+        }
+    }
+
+    pub(super) fn on_trouble(&mut self) -> Result<(), Failure> {
+        if !self.watch.allows_faults() {
+            return Ok(());
+        }
+        let gap = 1 + self.trouble_random.below(2 * self.scenario.extras.gap);
+        self.queue.push(self.now + gap, Happening::Trouble);
+        let node = self.trouble_random.index(self.nodes.len());
+        let other = self.trouble_random.index(self.nodes.len());
+        let kinds = &self.scenario.extras.troubles;
+        let Some(kind) = self.trouble_random.pick(kinds).copied() else {
+            return Ok(());
+        };
+        match kind {
+            TroubleKind::Freeze => self.freeze(node),
+            TroubleKind::Rollout => self.begin_rollout(),
+            TroubleKind::Restart => self.restart_daemon(node)?,
+            TroubleKind::ReleaseFails => self.set_manner(node, |it| it.release_fails = true),
+            TroubleKind::Drivers => self.spoil_drivers(node),
+            TroubleKind::ClockSetBack => self.lose_power_and(node, Self::set_clock_back),
+            TroubleKind::Snapshot => self.lose_power_and(node, Self::restore_snapshot),
+            TroubleKind::Clone => {
+                let disk = self.nodes.get(other).and_then(|it| it.disk.clone());
+                self.lose_power_and(node, |_, machine| machine.disk = disk);
+            }
+            TroubleKind::DiskFull => self.spoil_disk(node, |disk| disk.full = true),
+            TroubleKind::SlowDisk => self.spoil_disk(node, |disk| disk.slow = true),
+            TroubleKind::HalfWritten => self.spoil_disk(node, |disk| disk.halves = true),
+            TroubleKind::OldPackets => self.send_old_packets(node),
+            TroubleKind::People => self.people_are_busy(node)?,
+        }
+        Ok(())
+    }
+
+    /// Several requests at once, each on some node.
+    fn people_are_busy(&mut self, first: usize) -> Result<(), Failure> {
+        let mut node = first;
+        for _ in 0..1 + self.trouble_random.below(5) {
+            let groups: Vec<GroupName> = self.scenario.groups.keys().cloned().collect();
+            let group = self.trouble_random.pick(&groups).cloned();
+            let target = self.trouble_random.pick(&self.scenario.nodes).cloned();
+            let (Some(group), Some(target)) = (group, target) else {
+                return Ok(());
+            };
+            let request = match self.trouble_random.below(5) {
+                0 | 1 => Request::Move {
+                    group,
+                    node: target,
+                },
+                2 | 3 => Request::Clear(group),
+                _ => Request::Online,
+            };
+            self.request(node, request)?;
+            node = self.trouble_random.index(self.nodes.len());
+        }
+        Ok(())
+    }
+}
