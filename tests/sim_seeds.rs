@@ -66,6 +66,7 @@ fn policy_word(policy: Policy) -> &'static str {
 const DEMANDS: Demands = Demands {
     cuts: false,
     frozen: false,
+    rollouts: false,
     components: false,
 };
 

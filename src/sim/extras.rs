@@ -40,6 +40,8 @@ pub struct Demands {
     pub cuts: bool,
     /// After a pause that no clock shows, both own a group for two keepalives and an emergency stop at most.
     pub frozen: bool,
+    /// Whatever of the configuration is changed, node by node, all holds that always holds.
+    pub rollouts: bool,
     /// Under `ignore`, two owners that hear each other agree, whatever others hear.
     pub components: bool,
 }
@@ -49,6 +51,7 @@ impl Demands {
     pub const ALL: Self = Self {
         cuts: true,
         frozen: true,
+        rollouts: true,
         components: true,
     };
 }

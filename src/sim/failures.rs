@@ -15,8 +15,8 @@ use std::time::Duration;
 /// Starts that may fail in a row, each after a longer pause: the first, and the core's trials.
 const DEFEATS_MAX: u32 = 1 + crate::core::TRIALS_MAX;
 
-/// After so many windows without a trial a node has all of its trials again: those of the bar itself, and ten more.
-const FORGIVEN_AFTER: Nanos = 11;
+/// So many windows after a bar's end without a trial, a node has all of its trials again.
+const FORGIVEN_AFTER: u32 = 10;
 
 /// What one life of a daemon has tried in vain.
 #[derive(Debug, Default)]
@@ -56,13 +56,17 @@ impl Attempts {
         now: Nanos,
         cleared: Nanos,
     ) -> Result<(), String> {
-        let counts = |it: &&Defeat| it.last > cleared && now < it.last + FORGIVEN_AFTER * window;
+        let pause_of = |it: &Defeat| crate::core::pause(window, it.in_a_row.saturating_sub(1));
+        // Clocks may drift by more than the leases allow for.
+        let counts = |it: &&Defeat| {
+            let forgiven = nanos(pause_of(it) + FORGIVEN_AFTER * window) / 10 * 9;
+            it.last > cleared && now < it.last + forgiven
+        };
         let Some(defeat) = self.defeats.get(group).filter(counts) else {
             self.defeats.remove(group);
             return Ok(());
         };
-        let pause = crate::core::pause(window, defeat.in_a_row.saturating_sub(1));
-        // Clocks may drift by more than the leases allow for.
+        let pause = pause_of(defeat);
         if now < defeat.last + nanos(pause) / 10 * 9 {
             return Err(format!("starts {group} again after a failed start"));
         }

@@ -91,6 +91,7 @@ impl<M: Mind> Sim<M> {
         };
         match kind {
             TroubleKind::Freeze => self.freeze(node),
+            TroubleKind::Rollout if !self.scenario.demands.rollouts => {}
             TroubleKind::Rollout => self.begin_rollout(),
             TroubleKind::Restart => self.restart_daemon(node)?,
             TroubleKind::ReleaseFails => self.set_manner(node, |it| it.release_fails = true),
