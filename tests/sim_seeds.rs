@@ -63,23 +63,17 @@ fn policy_word(policy: Policy) -> &'static str {
 }
 
 /// Which of the harder invariants are demanded here.
-const DEMANDS: Demands = Demands {
-    cuts: false,
-    frozen: false,
-    rollouts: false,
-    components: false,
-};
+const DEMANDS: Demands = Demands::ALL;
 
 /// What a seed means here; `SIM_DEMAND=all` demands everything of it.
 fn scenario(seed: u64, nodes: usize, policy: Policy) -> Scenario {
-    let mut scenario = Scenario::of_seed(seed, nodes, policy);
-    scenario.demands = match std::env::var("SIM_DEMAND").as_deref() {
+    let demands = match std::env::var("SIM_DEMAND").as_deref() {
         Ok("all") => Demands::ALL,
         Ok("none") => Demands::default(),
         Ok(other) => panic!("SIM_DEMAND is all or none, not {other:?}"),
         Err(_) => DEMANDS,
     };
-    scenario
+    Scenario::of_seed(seed, nodes, policy).demanding(demands)
 }
 
 /// Runs one seed; a failure comes back as the text to print.
@@ -189,14 +183,44 @@ fn no_fresh_seed_breaks_an_invariant() {
     must_hold(cases);
 }
 
-/// Seeds of a long run that failed once: a leader out of reach for less than deadtime still counts for those it led.
-#[test]
-fn seeds_that_failed_once_hold() {
-    for seed in [200_087, 200_301, 200_444] {
-        if let Err(text) = check_seed(seed, 3, Policy::Ignore, TraceMode::Quiet) {
-            panic!("{text}");
-        }
+fn must_hold_alone(seed: u64, nodes: usize, policy: Policy) {
+    if let Err(text) = check_seed(seed, nodes, policy, TraceMode::Quiet) {
+        panic!("{text}");
     }
+}
+
+/// A leader out of reach for less than deadtime still counts for those it led.
+#[test]
+fn seeds_in_which_a_leader_was_out_of_reach_hold() {
+    for seed in [200_087, 200_301, 200_444] {
+        must_hold_alone(seed, 3, Policy::Ignore);
+    }
+}
+
+/// A start that was ordered in time for its trial to count failed when all trials were about to come back.
+#[test]
+fn seeds_in_which_trials_never_ended_hold() {
+    must_hold_alone(1_000_269, 3, Policy::Majority);
+    must_hold_alone(2_000_583, 5, Policy::Ignore);
+}
+
+/// After ten windows without a trial a node had all of its trials again.
+#[test]
+fn seeds_in_which_trials_came_back_hold() {
+    must_hold_alone(7_000_886, 6, Policy::Majority);
+    must_hold_alone(3_004_682, 5, Policy::Majority);
+}
+
+/// What a packet says that was held back for nine deadtimes is no news.
+#[test]
+fn a_seed_in_which_an_old_packet_told_of_two_owners_holds() {
+    must_hold_alone(1_001_367, 3, Policy::Majority);
+}
+
+/// Two nodes owned a group at once.
+#[test]
+fn a_seed_in_which_two_nodes_owned_a_group_holds() {
+    must_hold_alone(1_001_112, 5, Policy::Majority);
 }
 
 #[test]

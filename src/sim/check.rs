@@ -127,6 +127,13 @@ fn must_have_agreed<M: Mind>(
             return false;
         }
     }
+    if scenario.demands.components && network.contact(a, b).0 == Contact::Clean {
+        let since = at_rest_since(network, nodes, a);
+        let patience = 4 * nanos(scenario.deadtime) + nanos(scenario.initdead);
+        if since.is_some_and(|it| now > it + patience + 2 * agreement_time(scenario)) {
+            return true;
+        }
+    }
     let (mut joined, mut lost) = (0, 0);
     for (other, node) in nodes.iter().enumerate() {
         let (from_a, a_since) = network.contact(a, other);
@@ -144,6 +151,26 @@ fn must_have_agreed<M: Mind>(
     network.contact(a, b).0 == Contact::Clean
         && now > joined + tight
         && now > lost + nanos(scenario.deadtime) + tight
+}
+
+/// Since when nothing has changed among all nodes that one can reach over others; none while links lose packets.
+fn at_rest_since<M: Mind>(network: &Network, nodes: &[Node<M>], first: usize) -> Option<Nanos> {
+    let (mut inside, mut rest) = (vec![first], (0..nodes.len()).collect::<Vec<_>>());
+    rest.retain(|it| *it != first);
+    let mut since = 0;
+    while let Some(place) = rest.iter().position(|other| {
+        let reached = |one: &usize| network.contact(*one, *other).0 != Contact::Cut;
+        inside.iter().any(reached)
+    }) {
+        inside.push(rest.swap_remove(place));
+    }
+    for one in &inside {
+        since = since.max(nodes.get(*one)?.disturbed);
+        for other in 0..nodes.len() {
+            since = since.max(network.contact(*one, other).1);
+        }
+    }
+    (!network.is_stormy()).then_some(since)
 }
 
 /// Two nodes that are joined agree within two heartbeats on who runs what, and the other one stops.
@@ -202,7 +229,9 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         }
         Event::SharedDataNotProtected => scenario.policy == Policy::Majority,
         Event::StoodStill { .. } => steady || !stood_still,
-        Event::ClockStoodStill { .. } => !scenario.drift_beyond,
+        Event::ClockStoodStill { .. } => {
+            !scenario.drift_beyond && !scenario.has(&[TroubleKind::Freeze])
+        }
         // A recorded packet that nobody had received shows for a while that its link works and its sender lives.
         Event::LinkDead { .. } | Event::PeerReturnedAfterPartition { .. } => {
             steady && scenario.replays == 0

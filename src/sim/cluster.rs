@@ -93,6 +93,7 @@ impl<M: Mind> Sim<M> {
                 daemon: None,
                 disk: None,
                 store: Disk::default(),
+                links_down: false,
                 manner: Manner::default(),
                 record: None,
                 hands: Hands::new(sim.scenario.groups.keys(), Skill::of(&sim.scenario)),
@@ -175,6 +176,7 @@ impl<M: Mind> Sim<M> {
                 Happening::Answer { node, life, answer } => self.on_answer(node, life, answer)?,
                 Happening::Stored { node, life, state } => self.on_stored(node, life, state),
                 Happening::Edit { node } => self.on_edit(node)?,
+                Happening::LinksUp { node } => self.set_own_links(node, true)?,
                 Happening::Fault => self.on_fault()?,
                 Happening::Trouble => self.on_trouble()?,
                 Happening::Mend { id } => {
@@ -209,6 +211,7 @@ impl<M: Mind> Sim<M> {
             | Happening::ResetUnstopped { .. }
             | Happening::Flap { .. }
             | Happening::Edit { .. }
+            | Happening::LinksUp { .. }
             | Happening::Fault
             | Happening::Trouble
             | Happening::Mend { .. } => return Some(what),

@@ -76,7 +76,9 @@ impl<M: Mind> Sim<M> {
             }
             return Ok(());
         }
-        if self.trouble_random_chance(manner.twice) {
+        // A failure that is told twice is one that has happened twice.
+        let failed = matches!(answer.outcome, GroupOutcome::StartFailed { .. });
+        if !failed && self.trouble_random_chance(manner.twice) {
             self.answer_later(node, answer.clone());
         }
         let answer = if self.trouble_random_chance(manner.lies) {

@@ -40,6 +40,8 @@ pub struct Demands {
     pub cuts: bool,
     /// After a pause that no clock shows, both own a group for two keepalives and an emergency stop at most.
     pub frozen: bool,
+    /// Groups may have margins of their own for an emergency stop.
+    pub margins: bool,
     /// Whatever of the configuration is changed, node by node, all holds that always holds.
     pub rollouts: bool,
     /// Under `ignore`, two owners that hear each other agree, whatever others hear.
@@ -51,6 +53,7 @@ impl Demands {
     pub const ALL: Self = Self {
         cuts: true,
         frozen: true,
+        margins: true,
         rollouts: true,
         components: true,
     };
@@ -65,6 +68,18 @@ impl Scenario {
             scenario.draw_extras(&mut random);
         }
         scenario
+    }
+
+    /// The same, of which some things are demanded.
+    #[must_use]
+    pub fn demanding(mut self, demands: Demands) -> Self {
+        self.demands = demands;
+        if !demands.margins {
+            for group in self.groups.values_mut() {
+                group.stop_margin = None;
+            }
+        }
+        self
     }
 
     fn draw_extras(&mut self, random: &mut Random) {
@@ -82,8 +97,18 @@ impl Scenario {
         if random.chance(300) {
             self.draw_extreme_drift(random);
         }
+        if random.chance(200) {
+            self.draw_margins(random);
+        }
         if random.chance(30) {
             self.draw_many_groups(random);
+        }
+    }
+
+    fn draw_margins(&mut self, random: &mut Random) {
+        for group in self.groups.values_mut() {
+            let times = u32::try_from(random.below(4)).unwrap_or(0);
+            group.stop_margin = (times > 0).then(|| times * self.deadtime);
         }
     }
 

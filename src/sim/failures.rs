@@ -140,14 +140,15 @@ impl<M: Mind> Sim<M> {
             return;
         };
         match outcome {
-            GroupOutcome::Started => daemon.attempts.note_success(group),
+            GroupOutcome::Started | GroupOutcome::Recovered { .. } => {
+                daemon.attempts.note_success(group);
+            }
             GroupOutcome::StartFailed { .. } => daemon.attempts.note_defeat(group, now),
             GroupOutcome::StartRefused
             | GroupOutcome::Stopped
             | GroupOutcome::StopFailed { .. }
             | GroupOutcome::Failed { .. }
-            | GroupOutcome::Appeared { .. }
-            | GroupOutcome::Recovered { .. } => {}
+            | GroupOutcome::Appeared { .. } => {}
         }
         let flaps = self.watch.allows_faults() && self.scenario.flaps > 0;
         if flaps

@@ -56,6 +56,8 @@ struct Group {
     /// It was up when its daemon died.
     was_up: bool,
     emergency: bool,
+    /// Its own longest emergency stop, where that is not the usual one.
+    emergency_max: Option<Nanos>,
 }
 
 /// How much longer than usual something takes that hangs.
@@ -94,9 +96,16 @@ impl Hands {
         }
     }
 
-    /// How long an emergency stop takes at most, as the present configuration has it.
-    pub fn set_emergency_max(&mut self, longest: Nanos) {
-        self.skill.emergency_max = longest;
+    /// How long an emergency stop takes at most, as the present configuration has it: all but some groups, and those.
+    pub fn set_emergency_max(
+        &mut self,
+        usual: Nanos,
+        of_group: impl Fn(&GroupName) -> Option<Nanos>,
+    ) {
+        self.skill.emergency_max = usual;
+        for (name, group) in &mut self.groups {
+            group.emergency_max = of_group(name);
+        }
     }
 
     /// Lets the next start of a group fail, whatever the skill.
@@ -254,7 +263,7 @@ impl Hands {
             (_, true) if random.chance(skill.emergency_hangs) => {
                 (HANG_FACTOR * skill.stop_max, true)
             }
-            (_, true) => (skill.emergency_max, false),
+            (_, true) => (group.emergency_max.unwrap_or(skill.emergency_max), false),
             (_, false) if random.chance(skill.hangs) => (HANG_FACTOR * skill.stop_max, true),
             (_, false) => (skill.stop_max, random.chance(skill.stop_fails)),
         };
@@ -434,6 +443,7 @@ impl Group {
             leftover: false,
             was_up: false,
             emergency: false,
+            emergency_max: None,
         }
     }
 

@@ -114,6 +114,11 @@ pub enum Happening {
         /// Where.
         node: usize,
     },
+    /// A machine's own links can be used again.
+    LinksUp {
+        /// Where.
+        node: usize,
+    },
     /// Something goes wrong, or a person wants something.
     Fault,
     /// The same, of the second set.

@@ -176,6 +176,11 @@ impl Network {
         self.refresh_contacts(now);
     }
 
+    /// Whether any link loses and delays packets by chance.
+    pub fn is_stormy(&self) -> bool {
+        self.storms.iter().any(Option::is_some)
+    }
+
     /// How two nodes are joined, and since when.
     pub fn contact(&self, a: usize, b: usize) -> (Contact, Nanos) {
         self.contacts

@@ -138,6 +138,8 @@ pub struct Node<M> {
     pub disk: Option<Persistent>,
     /// How well it does so.
     pub store: Disk,
+    /// None of its own links can be used, and it knows.
+    pub links_down: bool,
     /// How its drivers behave.
     pub manner: Manner,
     /// What survives in memory as long as the machine has power: what a dead daemon held, and its newest words.

@@ -6,10 +6,13 @@ use crate::sim::Mind;
 use crate::sim::check::Failure;
 use crate::sim::clock::nanos;
 use crate::sim::cluster::Sim;
-use crate::sim::hands::Work;
+use crate::sim::hands::{HandState, Work};
 use crate::sim::happening::Happening;
 use crate::sim::transport::{self, Packet};
 use crate::wire::status::Status;
+
+/// What one datagram can carry.
+const DATAGRAM_MAX: usize = 65_507;
 
 impl<M: Mind> Sim<M> {
     pub(super) fn perform(&mut self, node: usize, output: Output) -> Result<(), Failure> {
@@ -64,6 +67,10 @@ impl<M: Mind> Sim<M> {
             machine.record = Some((daemon.mind.inheritance(), Box::new(status.clone())));
         }
         if let Some(packet) = packet {
+            if packet.length() > DATAGRAM_MAX {
+                let text = format!("node {node} has {} bytes to send at once", packet.length());
+                return self.fail("size", text);
+            }
             self.note_words(node, status);
             self.send_packet(node, &packet);
         }
@@ -162,6 +169,11 @@ impl<M: Mind> Sim<M> {
                 format!("{name} starts {group}, which it must not run"),
             );
         }
+        let afresh = machine.hands.state(group) == HandState::Stopped;
+        if machine.links_down && afresh && self.scenario.nodes.len() > 1 {
+            let text = format!("{name} starts {group} and has no link of its own");
+            return self.fail("own-links", text);
+        }
         match machine
             .hands
             .start(self.now, group, order, &mut self.random)
@@ -213,7 +225,8 @@ impl<M: Mind> Sim<M> {
             .stop(self.now, group, order, urgency, &mut self.random);
         if self.scenario.watchdog && urgency == Urgency::LeaseLost && held {
             let boot = machine.boot;
-            let when = self.now + self.scenario.emergency_stop_max() + self.scenario.lateness;
+            let when =
+                self.now + self.scenario.emergency_stop_max_for(group) + self.scenario.lateness;
             self.queue
                 .push(when, Happening::ResetUnstopped { node, boot });
         }

@@ -55,16 +55,23 @@ impl<M: Mind> Sim<M> {
         let known = &machine.settings.groups;
         machine.hands.release_unknown(|it| known.contains_key(it));
         machine.hands.know(known.keys());
-        let emergency = self
-            .scenario
-            .emergency_stop_max_of(machine.settings.keepalive);
-        machine.hands.set_emergency_max(emergency);
+        let (scenario, keepalive) = (&self.scenario, machine.settings.keepalive);
+        let usual = scenario.emergency_stop_max_of(keepalive);
+        machine.hands.set_emergency_max(usual, |group| {
+            let margin = known.get(group)?.stop_margin?;
+            Some(scenario.emergency_stop_max_of(margin.max(keepalive)))
+        });
         let generation = machine.start_daemon(now, life);
         if let (Some(rule), Some(daemon)) = (broken, machine.daemon.as_mut()) {
             daemon.mind.break_rule(rule);
         }
+        let usable = !machine.links_down;
         self.note_node(node, format_args!("daemon starts, generation {generation}"));
-        self.turn(node, Input::Tick)
+        self.turn(node, Input::Tick)?;
+        if usable {
+            return Ok(());
+        }
+        self.turn(node, Input::Links { usable })
     }
 
     /// A machine with power starts its daemon then, if none runs.
@@ -105,7 +112,7 @@ impl<M: Mind> Sim<M> {
     /// the unit's stop commands release it, unless the daemon is back.
     pub fn daemon_dies(&mut self, node: usize, late: bool) {
         self.note_node(node, format_args!("daemon dies"));
-        let margin = self.scenario.stop_margin();
+        let margin = self.scenario.stop_margin_max();
         let now = self.now;
         if let Some(machine) = self.nodes.get_mut(node)
             && (machine.is_excused(now) || now < machine.excused_until)
@@ -242,7 +249,7 @@ impl<M: Mind> Sim<M> {
     }
 
     pub(super) fn on_resume(&mut self, node: usize, token: u64) {
-        let margin = self.scenario.stop_margin();
+        let margin = self.scenario.stop_margin_max();
         let now = self.now;
         let Some(machine) = self.nodes.get_mut(node) else {
             return;
@@ -281,7 +288,7 @@ impl<M: Mind> Sim<M> {
         let span = if told && self.scenario.demands.frozen {
             2 * (beat + self.scenario.lateness)
         } else {
-            nanos(self.scenario.deadtime) + self.scenario.extras.slack
+            4 * nanos(self.scenario.deadtime) + 8 * self.scenario.stop_max
         };
         if let Some(machine) = self.nodes.get_mut(node) {
             machine.excused_until = machine.excused_until.max(now + span + margin);

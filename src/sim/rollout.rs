@@ -7,8 +7,10 @@ use crate::sim::Mind;
 use crate::sim::check::Failure;
 use crate::sim::clock::nanos;
 use crate::sim::cluster::Sim;
+use crate::sim::faults::FaultKind;
 use crate::sim::happening::Happening;
 use crate::sim::scenario::Scenario;
+use crate::sim::trouble::TroubleKind;
 use std::time::Duration;
 
 impl Scenario {
@@ -16,7 +18,11 @@ impl Scenario {
     pub(super) fn revise(&mut self, random: &mut crate::sim::random::Random) {
         self.revision += 1;
         let (before, initdead) = (self.deadtime, self.initdead);
-        match random.below(6) {
+        // Whose state is lost has forgotten for how long it has promised: people who lose disks change no times.
+        let forgets =
+            self.faults.contains(&FaultKind::StateLoss) || self.has(&TroubleKind::OLD_STATES);
+        let first = if forgets { 2 } else { 0 };
+        match random.between(first, 5) {
             0 => {
                 let beats = u32::try_from(random.between(3, 12)).unwrap_or(3);
                 self.deadtime = beats * self.keepalive;

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 /// Every request is answered within this, if only by saying that it takes too long.
 const REPLY_MAX: Nanos = 121_000_000_000;
 
+/// A node takes so many requests before it has to answer some.
+const REQUESTS_AT_ONCE: usize = 8;
+
 /// What the run expects at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Watch {
@@ -90,6 +93,7 @@ impl<M: Mind> Sim<M> {
         for node in 0..self.nodes.len() {
             self.mend_disk(node);
             self.mend_drivers(node)?;
+            self.set_own_links(node, true)?;
             self.take_newest_file(node);
             let Some(machine) = self.nodes.get_mut(node) else {
                 continue;
@@ -167,12 +171,18 @@ impl<M: Mind> Sim<M> {
     pub fn people_tidy_up(&mut self) -> Result<(), Failure> {
         let groups: Vec<GroupName> = self.scenario.groups.keys().cloned().collect();
         let online = !self.scenario.seed.is_multiple_of(5);
-        for node in 0..self.nodes.len() {
-            for group in &groups {
-                self.request(node, Request::Clear(group.clone()))?;
+        for (turn, some) in groups.chunks(REQUESTS_AT_ONCE).enumerate() {
+            if turn > 0 {
+                let beat = nanos(self.scenario.keepalive) + self.scenario.delay_max();
+                self.run_until(self.now + 4 * beat)?;
             }
-            if online {
-                self.request(node, Request::Online)?;
+            for node in 0..self.nodes.len() {
+                for group in some {
+                    self.request(node, Request::Clear(group.clone()))?;
+                }
+                if online {
+                    self.request(node, Request::Online)?;
+                }
             }
         }
         Ok(())

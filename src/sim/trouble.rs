@@ -1,14 +1,14 @@
 //! Troubles of the second set: what goes wrong, when and for how long. They have a stream of chance of their own.
 
-use crate::core::Request;
+use crate::core::{GroupOutcome, Input, Request};
 use crate::ids::GroupName;
 use crate::sim::Mind;
 use crate::sim::check::Failure;
 use crate::sim::clock::nanos;
 use crate::sim::cluster::Sim;
-use crate::sim::drivers::Manner;
+use crate::sim::drivers::Answer;
 use crate::sim::happening::Happening;
-use crate::sim::node::PauseKind;
+use crate::sim::network::Cut;
 
 /// One kind of trouble of the second set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +37,10 @@ pub enum TroubleKind {
     HalfWritten,
     /// Packets of any earlier life come again.
     OldPackets,
+    /// None of a machine's own links can be used, which it is told.
+    LinksDown,
+    /// What kept a resource from running is seen to be over.
+    Recovery,
     /// People move and clear everything everywhere.
     People,
 }
@@ -52,7 +56,7 @@ impl TroubleKind {
     ];
 
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Freeze,
         Self::Rollout,
         Self::Restart,
@@ -65,6 +69,8 @@ impl TroubleKind {
         Self::SlowDisk,
         Self::HalfWritten,
         Self::OldPackets,
+        Self::LinksDown,
+        Self::Recovery,
         Self::People,
     ];
 }
@@ -106,9 +112,60 @@ impl<M: Mind> Sim<M> {
             TroubleKind::SlowDisk => self.spoil_disk(node, |disk| disk.slow = true),
             TroubleKind::HalfWritten => self.spoil_disk(node, |disk| disk.halves = true),
             TroubleKind::OldPackets => self.send_old_packets(node),
+            TroubleKind::LinksDown => self.take_links_down(node)?,
+            TroubleKind::Recovery => self.recover(node)?,
             TroubleKind::People => self.people_are_busy(node)?,
         }
         Ok(())
+    }
+
+    /// No packet leaves a machine or comes in, and its daemon knows why.
+    fn take_links_down(&mut self, node: usize) -> Result<(), Failure> {
+        self.tokens += 1;
+        let (id, link) = (self.tokens, None);
+        let (one, rest) = (1 << node, !(1 << node));
+        for (from, to) in [(one, rest), (rest, one)] {
+            self.network.cut(self.now, Cut { id, link, from, to });
+        }
+        let deadtime = nanos(self.scenario.deadtime);
+        let end = self.now + self.trouble_random.between(deadtime / 8, 5 * deadtime);
+        self.queue.push(end, Happening::Mend { id });
+        self.queue.push(end, Happening::LinksUp { node });
+        self.set_own_links(node, false)
+    }
+
+    /// A daemon is told whether any link of its own can be used, as it is told at its start.
+    ///
+    /// # Errors
+    /// An invariant that did not hold.
+    pub fn set_own_links(&mut self, node: usize, usable: bool) -> Result<(), Failure> {
+        let Some(machine) = self
+            .nodes
+            .get_mut(node)
+            .filter(|it| it.links_down == usable)
+        else {
+            return Ok(());
+        };
+        machine.links_down = !usable;
+        self.note_node(node, format_args!("own links usable: {usable}"));
+        self.turn(node, Input::Links { usable })
+    }
+
+    fn recover(&mut self, node: usize) -> Result<(), Failure> {
+        let groups: Vec<GroupName> = self.scenario.groups.keys().cloned().collect();
+        let awake = self.nodes.get(node).is_some_and(|it| it.is_awake());
+        let Some(group) = self.trouble_random.pick(&groups).filter(|_| awake).cloned() else {
+            return Ok(());
+        };
+        self.note_node(node, format_args!("what kept {group} from running is over"));
+        let (order, resource) = (None, String::from("unit"));
+        let outcome = GroupOutcome::Recovered { resource };
+        let answer = Answer {
+            order,
+            group,
+            outcome,
+        };
+        self.deliver(node, answer)
     }
 
     /// Several requests at once, each on some node.
