@@ -1,17 +1,30 @@
 //! Thousands of simulated clusters, each made from a seed, over all sizes and both policies.
 //!
 //! `SIM_SEEDS=1000000` runs more of them, `SIM_FIRST=N` begins elsewhere, `SIM_NODES=N` keeps to one size;
+//! `SIM_FRESH=N` takes so many seeds of each size that no run has seen before, and prints from which on;
 //! `SIM_SEED=N SIM_NODES=N SIM_POLICY=majority|ignore` runs one, and `SIM_TRACE=1` prints its every step.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use ha_node::core::Policy;
-use ha_node::sim::{Report, Scenario, TraceMode, run};
+use ha_node::sim::{Demands, FIRST_WIDE_SEED, Report, Scenario, TraceMode, run};
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Seeds of the normal tests, over all shapes together.
 const SEEDS: u64 = 2_400;
+
+/// Seeds that no run has seen before, of each size and policy.
+const FRESH_SEEDS: u64 = 100;
+
+/// Sizes of which fresh seeds are taken.
+const FRESH_SIZES: RangeInclusive<usize> = 1..=9;
+
+/// Fresh seeds are below this, so that people can read them out.
+const FRESH_END: u64 = 1_000_000_000_000;
 
 /// Failures after which a run of many seeds ends.
 const FAILURES_MAX: usize = 20;
@@ -19,8 +32,8 @@ const FAILURES_MAX: usize = 20;
 /// A seed, a size, a policy.
 type Case = (u64, usize, Policy);
 
-/// Sizes and policies, and how many of 16 seeds each gets.
-const SHAPES: [(usize, Policy, u64); 8] = [
+/// Sizes and policies, and how many seeds of 16 each gets.
+const SHAPES: [(usize, Policy, u64); 12] = [
     (1, Policy::Majority, 1),
     (1, Policy::Ignore, 1),
     (2, Policy::Ignore, 4),
@@ -29,6 +42,10 @@ const SHAPES: [(usize, Policy, u64); 8] = [
     (3, Policy::Ignore, 1),
     (5, Policy::Majority, 2),
     (5, Policy::Ignore, 1),
+    (4, Policy::Majority, 1),
+    (6, Policy::Majority, 1),
+    (7, Policy::Majority, 1),
+    (9, Policy::Majority, 1),
 ];
 
 fn number(name: &str) -> Option<u64> {
@@ -45,9 +62,23 @@ fn policy_word(policy: Policy) -> &'static str {
     }
 }
 
+/// Which of the harder invariants are demanded here.
+const DEMANDS: Demands = Demands::ALL;
+
+/// What a seed means here; `SIM_DEMAND=all` demands everything of it.
+fn scenario(seed: u64, nodes: usize, policy: Policy) -> Scenario {
+    let demands = match std::env::var("SIM_DEMAND").as_deref() {
+        Ok("all") => Demands::ALL,
+        Ok("none") => Demands::default(),
+        Ok(other) => panic!("SIM_DEMAND is all or none, not {other:?}"),
+        Err(_) => DEMANDS,
+    };
+    Scenario::of_seed(seed, nodes, policy).demanding(demands)
+}
+
 /// Runs one seed; a failure comes back as the text to print.
 fn check_seed(seed: u64, nodes: usize, policy: Policy, mode: TraceMode) -> Result<Report, String> {
-    let scenario = Scenario::new(seed, nodes, policy);
+    let scenario = scenario(seed, nodes, policy);
     let reason = match catch_unwind(AssertUnwindSafe(|| run(&scenario, mode))) {
         Ok(Ok(report)) => return Ok(report),
         Ok(Err((failure, _))) => failure.to_string(),
@@ -97,12 +128,10 @@ fn seeds_of_all_shapes(total: u64, first: u64) -> impl Iterator<Item = Case> {
     })
 }
 
-#[test]
-fn no_seed_breaks_an_invariant() {
-    let total = number("SIM_SEEDS").unwrap_or(SEEDS);
-    let seeds = seeds_of_all_shapes(total, number("SIM_FIRST").unwrap_or(0)).collect();
+/// Runs them all, says how many there were, and demands that none has failed.
+fn must_hold(cases: Vec<Case>) {
     let (mut failures, mut runs, mut steps, mut worst) = (Vec::new(), 0_u64, 0_u64, 0.0_f64);
-    for (case, result) in check_all(seeds) {
+    for (case, result) in check_all(cases) {
         runs += 1;
         match result {
             Ok(report) => {
@@ -123,14 +152,75 @@ fn no_seed_breaks_an_invariant() {
     );
 }
 
-/// Seeds of a long run that failed once: a leader out of reach for less than deadtime still counts for those it led.
 #[test]
-fn seeds_that_failed_once_hold() {
-    for seed in [200_087, 200_301, 200_444] {
-        if let Err(text) = check_seed(seed, 3, Policy::Ignore, TraceMode::Quiet) {
-            panic!("{text}");
-        }
+fn no_seed_breaks_an_invariant() {
+    let total = number("SIM_SEEDS").unwrap_or(SEEDS);
+    must_hold(seeds_of_all_shapes(total, number("SIM_FIRST").unwrap_or(0)).collect());
+}
+
+/// Where the fresh seeds begin: `SIM_FIRST`, or where chance has it.
+fn fresh_first() -> u64 {
+    number("SIM_FIRST").unwrap_or_else(|| RandomState::new().hash_one(()) % FRESH_END)
+}
+
+#[test]
+fn no_fresh_seed_breaks_an_invariant() {
+    let (first, count) = (fresh_first(), number("SIM_FRESH").unwrap_or(FRESH_SEEDS));
+    let wanted = number("SIM_NODES");
+    let sizes = FRESH_SIZES.filter(|nodes| wanted.is_none_or(|only| only == *nodes as u64));
+    let cases: Vec<Case> = sizes
+        .flat_map(|nodes| [Policy::Majority, Policy::Ignore].map(|policy| (nodes, policy)))
+        .flat_map(|(nodes, policy)| (first..first + count).map(move |seed| (seed, nodes, policy)))
+        .collect();
+    // Past the test's own capture: said of runs that hold, too.
+    writeln!(
+        std::io::stderr(),
+        "{} fresh seeds; again with: SIM_FIRST={first} SIM_FRESH={count} cargo test --release --test sim_seeds \
+         -- --nocapture no_fresh_seed",
+        cases.len()
+    )
+    .unwrap();
+    must_hold(cases);
+}
+
+fn must_hold_alone(seed: u64, nodes: usize, policy: Policy) {
+    if let Err(text) = check_seed(seed, nodes, policy, TraceMode::Quiet) {
+        panic!("{text}");
     }
+}
+
+/// A leader out of reach for less than deadtime still counts for those it led.
+#[test]
+fn seeds_in_which_a_leader_was_out_of_reach_hold() {
+    for seed in [200_087, 200_301, 200_444] {
+        must_hold_alone(seed, 3, Policy::Ignore);
+    }
+}
+
+/// A start that was ordered in time for its trial to count failed when all trials were about to come back.
+#[test]
+fn seeds_in_which_trials_never_ended_hold() {
+    must_hold_alone(1_000_269, 3, Policy::Majority);
+    must_hold_alone(2_000_583, 5, Policy::Ignore);
+}
+
+/// After ten windows without a trial a node had all of its trials again.
+#[test]
+fn seeds_in_which_trials_came_back_hold() {
+    must_hold_alone(7_000_886, 6, Policy::Majority);
+    must_hold_alone(3_004_682, 5, Policy::Majority);
+}
+
+/// What a packet says that was held back for nine deadtimes is no news.
+#[test]
+fn a_seed_in_which_an_old_packet_told_of_two_owners_holds() {
+    must_hold_alone(1_001_367, 3, Policy::Majority);
+}
+
+/// Two nodes owned a group at once.
+#[test]
+fn a_seed_in_which_two_nodes_owned_a_group_holds() {
+    must_hold_alone(1_001_112, 5, Policy::Majority);
 }
 
 #[test]
@@ -144,8 +234,9 @@ fn the_largest_cluster_holds_too() {
 
 #[test]
 fn equal_seeds_are_equal_runs() {
-    for (seed, nodes, policy) in seeds_of_all_shapes(32, 0) {
-        let digest = || match run(&Scenario::new(seed, nodes, policy), TraceMode::Keep) {
+    let seeds = seeds_of_all_shapes(32, 0).chain(seeds_of_all_shapes(32, FIRST_WIDE_SEED));
+    for (seed, nodes, policy) in seeds {
+        let digest = || match run(&scenario(seed, nodes, policy), TraceMode::Keep) {
             Ok(report) => report.digest,
             Err((failure, _)) => panic!("seed {seed}, {nodes} nodes: {failure}"),
         };
@@ -165,7 +256,7 @@ fn one_seed() {
         Ok("majority") | Err(_) => Policy::Majority,
         Ok(other) => panic!("SIM_POLICY is majority or ignore, not {other:?}"),
     };
-    println!("{}", Scenario::new(seed, nodes, policy));
+    println!("{}", scenario(seed, nodes, policy));
     let mode = if number("SIM_TRACE") == Some(1) {
         TraceMode::Print
     } else {

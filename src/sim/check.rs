@@ -18,6 +18,8 @@ use crate::sim::hands::HandState;
 use crate::sim::network::{Contact, Network};
 use crate::sim::node::Node;
 use crate::sim::scenario::Scenario;
+use crate::sim::trouble::TroubleKind;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// An invariant that did not hold.
@@ -53,7 +55,7 @@ pub fn ownership<M: Mind>(
     network: &Network,
     nodes: &[Node<M>],
 ) -> Result<(), Failure> {
-    for group in scenario.groups.keys() {
+    for group in scenario.all_groups() {
         let holders: Vec<usize> = std::iter::zip(0.., nodes)
             .filter(|(_, node)| node.hands.holds(group) && !node.is_excused(now))
             .map(|(index, _)| index)
@@ -102,6 +104,14 @@ fn must_have_agreed<M: Mind>(
     a: usize,
     b: usize,
 ) -> bool {
+    let hash = |node: &Node<M>| {
+        let daemon = node.daemon.as_ref()?;
+        Some(daemon.settings.config_hash)
+    };
+    let revisions: BTreeSet<u64> = nodes.iter().filter_map(hash).collect();
+    if revisions.len() > 1 {
+        return false;
+    }
     for own in [a, b] {
         let Some(node) = nodes.get(own) else {
             return false;
@@ -115,6 +125,13 @@ fn must_have_agreed<M: Mind>(
         };
         if !node.is_awake() || cannot_help {
             return false;
+        }
+    }
+    if scenario.demands.components && network.contact(a, b).0 == Contact::Clean {
+        let since = at_rest_since(network, nodes, a);
+        let patience = 4 * nanos(scenario.deadtime) + nanos(scenario.initdead);
+        if since.is_some_and(|it| now > it + patience + 2 * agreement_time(scenario)) {
+            return true;
         }
     }
     let (mut joined, mut lost) = (0, 0);
@@ -134,6 +151,26 @@ fn must_have_agreed<M: Mind>(
     network.contact(a, b).0 == Contact::Clean
         && now > joined + tight
         && now > lost + nanos(scenario.deadtime) + tight
+}
+
+/// Since when nothing has changed among all nodes that one can reach over others; none while links lose packets.
+fn at_rest_since<M: Mind>(network: &Network, nodes: &[Node<M>], first: usize) -> Option<Nanos> {
+    let (mut inside, mut rest) = (vec![first], (0..nodes.len()).collect::<Vec<_>>());
+    rest.retain(|it| *it != first);
+    let mut since = 0;
+    while let Some(place) = rest.iter().position(|other| {
+        let reached = |one: &usize| network.contact(*one, *other).0 != Contact::Cut;
+        inside.iter().any(reached)
+    }) {
+        inside.push(rest.swap_remove(place));
+    }
+    for one in &inside {
+        since = since.max(nodes.get(*one)?.disturbed);
+        for other in 0..nodes.len() {
+            since = since.max(network.contact(*one, other).1);
+        }
+    }
+    (!network.is_stormy()).then_some(since)
 }
 
 /// Two nodes that are joined agree within two heartbeats on who runs what, and the other one stops.
@@ -181,16 +218,20 @@ pub fn without_counters(mut view: View) -> View {
 pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_still: bool) -> bool {
     let failures = scenario.start_fails + scenario.hangs + scenario.flaps > 0
         || scenario.faults.contains(&FaultKind::ResourceFailure)
-        || scenario.faults.contains(&FaultKind::FailEverywhere);
+        || scenario.faults.contains(&FaultKind::FailEverywhere)
+        || scenario.has(&[TroubleKind::Drivers]);
     match event {
-        Event::ConfigDiffers { .. } | Event::GenerationStale { .. } => true,
+        Event::ConfigDiffers { .. } => steady || !scenario.has(&[TroubleKind::Rollout]),
+        Event::GenerationStale { .. } => steady || !scenario.has(&TroubleKind::OLD_STATES),
         Event::DoubleOwner { .. } => {
             let excused = scenario.drift_beyond || stood_still;
             steady || (scenario.policy == Policy::Majority && !excused)
         }
         Event::SharedDataNotProtected => scenario.policy == Policy::Majority,
         Event::StoodStill { .. } => steady || !stood_still,
-        Event::ClockStoodStill { .. } => !scenario.drift_beyond,
+        Event::ClockStoodStill { .. } => {
+            !scenario.drift_beyond && !scenario.has(&[TroubleKind::Freeze])
+        }
         // A recorded packet that nobody had received shows for a while that its link works and its sender lives.
         Event::LinkDead { .. } | Event::PeerReturnedAfterPartition { .. } => {
             steady && scenario.replays == 0
@@ -201,9 +242,15 @@ pub fn is_unexpected(event: &Event, scenario: &Scenario, steady: bool, stood_sti
         | Event::GroupGivenUp { .. }
         | Event::FailuresExpired { .. } => !steady && !failures,
         Event::ResourceAppeared { .. } => {
-            steady || !scenario.faults.contains(&FaultKind::ResourceAppears)
+            let may = scenario.faults.contains(&FaultKind::ResourceAppears)
+                || scenario.has(&[TroubleKind::Drivers]);
+            steady || !may
         }
-        Event::GroupBlocked { .. } => steady || scenario.stop_fails + scenario.hangs == 0,
+        Event::GroupBlocked { .. } => {
+            let may = scenario.stop_fails + scenario.hangs > 0
+                || scenario.has(&[TroubleKind::Drivers, TroubleKind::ReleaseFails]);
+            steady || !may
+        }
         Event::LateHeartbeat { .. }
         | Event::PeerDead { .. }
         | Event::PeerGivenUp { .. }

@@ -30,6 +30,11 @@ impl Clock {
         }
     }
 
+    /// The clock has stood still for so long, up to now.
+    pub fn lose(&mut self, span: Nanos) {
+        self.booted += span;
+    }
+
     /// What the machine believes at a true time, its boot or later.
     pub fn local(&self, now: Nanos) -> Instant {
         let elapsed = i128::from(now.saturating_sub(self.booted));

@@ -7,6 +7,8 @@ use crate::core::{GroupOutcome, Input, Request};
 use crate::ids::{GroupName, LinkId, RequestId};
 use crate::sim::check::{self, Failure};
 use crate::sim::clock::{Clock, Nanos, Queue, nanos};
+use crate::sim::disk::Disk;
+use crate::sim::drivers::{Answer, Manner};
 use crate::sim::hands::Hands;
 use crate::sim::happening::Happening;
 use crate::sim::network::{Network, Recorded};
@@ -44,6 +46,7 @@ pub struct Sim<M> {
     pub(super) queue: Queue<Happening>,
     pub(super) random: Random,
     pub(super) fault_random: Random,
+    pub(super) trouble_random: Random,
     pub(super) watch: Watch,
     pub(super) stood_still: bool,
     pub(super) tokens: u64,
@@ -59,6 +62,7 @@ impl<M: Mind> Sim<M> {
         let mut random = Random::new(scenario.seed.rotate_left(32) ^ 0x5eed);
         let network = Network::new(&scenario, random.fork());
         let fault_random = random.fork();
+        let trouble_random = Random::new(scenario.seed.rotate_left(16) ^ 0x70b1e);
         let mut sim = Self {
             now: 0,
             nodes: Vec::new(),
@@ -69,6 +73,7 @@ impl<M: Mind> Sim<M> {
             queue: Queue::default(),
             random,
             fault_random,
+            trouble_random,
             watch: Watch::Faults,
             stood_still: false,
             tokens: 0,
@@ -87,6 +92,9 @@ impl<M: Mind> Sim<M> {
                 boot: 0,
                 daemon: None,
                 disk: None,
+                store: Disk::default(),
+                links_down: false,
+                manner: Manner::default(),
                 record: None,
                 hands: Hands::new(sim.scenario.groups.keys(), Skill::of(&sim.scenario)),
                 pause: None,
@@ -139,7 +147,7 @@ impl<M: Mind> Sim<M> {
                     .filter(|node| node.hands.holds(group))
                     .count()
             };
-            self.doubles = self.scenario.groups.keys().any(|group| held(group) > 1);
+            self.doubles = self.scenario.all_groups().any(|group| held(group) > 1);
         }
         self.check_ownership()
     }
@@ -165,7 +173,12 @@ impl<M: Mind> Sim<M> {
                 Happening::ResetPaused { node, token } => self.on_reset_paused(node, token),
                 Happening::ResetUnstopped { node, boot } => self.on_reset_unstopped(node, boot),
                 Happening::Flap { node, group } => self.on_flap(node, group)?,
+                Happening::Answer { node, life, answer } => self.on_answer(node, life, answer)?,
+                Happening::Stored { node, life, state } => self.on_stored(node, life, state),
+                Happening::Edit { node } => self.on_edit(node)?,
+                Happening::LinksUp { node } => self.set_own_links(node, true)?,
                 Happening::Fault => self.on_fault()?,
+                Happening::Trouble => self.on_trouble()?,
                 Happening::Mend { id } => {
                     self.note("network", format_args!("mend {id}"));
                     self.network.mend(self.now, id);
@@ -178,7 +191,9 @@ impl<M: Mind> Sim<M> {
     /// Keeps back what a machine or daemon that stands still cannot notice.
     fn unless_paused(&mut self, what: Happening) -> Option<Happening> {
         let (node, by_machine_only) = match &what {
-            Happening::Wake { node, .. } | Happening::Arrive { node, .. } => (*node, false),
+            Happening::Wake { node, .. }
+            | Happening::Arrive { node, .. }
+            | Happening::Answer { node, .. } => (*node, false),
             Happening::Work { node, group, .. } => {
                 let emergency = self
                     .nodes
@@ -186,14 +201,19 @@ impl<M: Mind> Sim<M> {
                     .is_some_and(|n| n.hands.is_emergency(group));
                 (*node, emergency)
             }
-            Happening::Release { node, .. } | Happening::StartDaemon { node, .. } => (*node, true),
+            Happening::Release { node, .. }
+            | Happening::StartDaemon { node, .. }
+            | Happening::Stored { node, .. } => (*node, true),
             Happening::Boot { .. }
             | Happening::Resume { .. }
             | Happening::KillPaused { .. }
             | Happening::ResetPaused { .. }
             | Happening::ResetUnstopped { .. }
             | Happening::Flap { .. }
+            | Happening::Edit { .. }
+            | Happening::LinksUp { .. }
             | Happening::Fault
+            | Happening::Trouble
             | Happening::Mend { .. } => return Some(what),
         };
         match self
@@ -201,7 +221,7 @@ impl<M: Mind> Sim<M> {
             .get_mut(node)
             .and_then(|node| node.pause.as_mut())
         {
-            Some(pause) if !by_machine_only || pause.kind == PauseKind::Machine => {
+            Some(pause) if !by_machine_only || pause.kind != PauseKind::Daemon => {
                 pause.keep(what);
                 None
             }
@@ -291,15 +311,13 @@ impl<M: Mind> Sim<M> {
             if failed && !has_lease && self.random.chance(500) {
                 outcome = GroupOutcome::StartRefused;
             }
-            self.note_start(node, group, &outcome);
-            self.turn(
-                node,
-                Input::Group {
-                    group: group.clone(),
-                    order: Some(order),
-                    outcome,
-                },
-            )?;
+            let (order, group) = (Some(order), group.clone());
+            let answer = Answer {
+                order,
+                group,
+                outcome,
+            };
+            self.answer(node, answer)?;
         }
         Ok(())
     }

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Starts that may fail in a row, each after a longer pause: the first, and the core's trials.
 const DEFEATS_MAX: u32 = 1 + crate::core::TRIALS_MAX;
 
+/// So many windows after a bar's end without a trial, a node has all of its trials again.
+const FORGIVEN_AFTER: u32 = 10;
+
 /// What one life of a daemon has tried in vain.
 #[derive(Debug, Default)]
 pub struct Attempts {
@@ -53,12 +56,17 @@ impl Attempts {
         now: Nanos,
         cleared: Nanos,
     ) -> Result<(), String> {
-        let Some(defeat) = self.defeats.get(group).filter(|it| it.last > cleared) else {
+        let pause_of = |it: &Defeat| crate::core::pause(window, it.in_a_row.saturating_sub(1));
+        // Clocks may drift by more than the leases allow for.
+        let counts = |it: &&Defeat| {
+            let forgiven = nanos(pause_of(it) + FORGIVEN_AFTER * window) / 10 * 9;
+            it.last > cleared && now < it.last + forgiven
+        };
+        let Some(defeat) = self.defeats.get(group).filter(counts) else {
             self.defeats.remove(group);
             return Ok(());
         };
-        let pause = crate::core::pause(window, defeat.in_a_row.saturating_sub(1));
-        // Clocks may drift by more than the leases allow for.
+        let pause = pause_of(defeat);
         if now < defeat.last + nanos(pause) / 10 * 9 {
             return Err(format!("starts {group} again after a failed start"));
         }
@@ -132,14 +140,15 @@ impl<M: Mind> Sim<M> {
             return;
         };
         match outcome {
-            GroupOutcome::Started => daemon.attempts.note_success(group),
+            GroupOutcome::Started | GroupOutcome::Recovered { .. } => {
+                daemon.attempts.note_success(group);
+            }
             GroupOutcome::StartFailed { .. } => daemon.attempts.note_defeat(group, now),
             GroupOutcome::StartRefused
             | GroupOutcome::Stopped
             | GroupOutcome::StopFailed { .. }
             | GroupOutcome::Failed { .. }
-            | GroupOutcome::Appeared { .. }
-            | GroupOutcome::Recovered { .. } => {}
+            | GroupOutcome::Appeared { .. } => {}
         }
         let flaps = self.watch.allows_faults() && self.scenario.flaps > 0;
         if flaps

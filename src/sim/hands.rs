@@ -56,6 +56,8 @@ struct Group {
     /// It was up when its daemon died.
     was_up: bool,
     emergency: bool,
+    /// Its own longest emergency stop, where that is not the usual one.
+    emergency_max: Option<Nanos>,
 }
 
 /// How much longer than usual something takes that hangs.
@@ -73,19 +75,10 @@ pub struct Hands {
 impl Hands {
     /// A machine on which nothing runs.
     pub fn new<'a>(groups: impl Iterator<Item = &'a GroupName>, skill: Skill) -> Self {
-        let fresh = || Group {
-            state: HandState::Stopped,
-            token: 0,
-            ends: 0,
-            orders: Vec::new(),
-            fails: false,
-            gets_stuck: false,
-            leftover: false,
-            was_up: false,
-            emergency: false,
-        };
         Self {
-            groups: groups.map(|name| (name.clone(), fresh())).collect(),
+            groups: groups
+                .map(|name| (name.clone(), Group::stopped()))
+                .collect(),
             skill,
             tokens: 0,
             fail_next_start: None,
@@ -100,6 +93,18 @@ impl Hands {
                 group.fails = false;
                 group.gets_stuck = false;
             }
+        }
+    }
+
+    /// How long an emergency stop takes at most, as the present configuration has it: all but some groups, and those.
+    pub fn set_emergency_max(
+        &mut self,
+        usual: Nanos,
+        of_group: impl Fn(&GroupName) -> Option<Nanos>,
+    ) {
+        self.skill.emergency_max = usual;
+        for (name, group) in &mut self.groups {
+            group.emergency_max = of_group(name);
         }
     }
 
@@ -258,7 +263,7 @@ impl Hands {
             (_, true) if random.chance(skill.emergency_hangs) => {
                 (HANG_FACTOR * skill.stop_max, true)
             }
-            (_, true) => (skill.emergency_max, false),
+            (_, true) => (group.emergency_max.unwrap_or(skill.emergency_max), false),
             (_, false) if random.chance(skill.hangs) => (HANG_FACTOR * skill.stop_max, true),
             (_, false) => (skill.stop_max, random.chance(skill.stop_fails)),
         };
@@ -341,6 +346,44 @@ impl Hands {
         hurried
     }
 
+    /// The work that is under way does not end by itself, unless it is an emergency's.
+    pub fn hang(&mut self, name: &GroupName) {
+        if let Some(group) = self.groups.get_mut(name) {
+            group.ends = Nanos::MAX;
+        }
+    }
+
+    /// Groups that are left over from an earlier life.
+    pub fn leftovers(&self) -> Vec<GroupName> {
+        let left = self.groups.iter().filter(|(_, group)| group.leftover);
+        left.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What an earlier life has left of one group does not stop.
+    pub fn get_stuck(&mut self, name: &GroupName) {
+        if let Some(group) = self.groups.get_mut(name).filter(|group| group.leftover) {
+            group.state = HandState::Stuck;
+            (group.leftover, group.emergency, group.token) = (false, false, 0);
+        }
+    }
+
+    /// The next life may know groups that no earlier one did.
+    pub fn know<'a>(&mut self, names: impl Iterator<Item = &'a GroupName>) {
+        for name in names {
+            self.groups
+                .entry(name.clone())
+                .or_insert_with(Group::stopped);
+        }
+    }
+
+    /// Groups that the next life does not know are stopped before it begins.
+    pub fn release_unknown(&mut self, known: impl Fn(&GroupName) -> bool) {
+        for (_, group) in self.groups.iter_mut().filter(|(name, _)| !known(name)) {
+            group.release();
+            group.token = 0;
+        }
+    }
+
     /// The daemon has died: what runs is left over, and nobody waits for answers any more.
     ///
     /// An emergency stop goes on, since it is the service manager's and the kernel's by then.
@@ -389,6 +432,21 @@ impl Hands {
 }
 
 impl Group {
+    fn stopped() -> Self {
+        Self {
+            state: HandState::Stopped,
+            token: 0,
+            ends: 0,
+            orders: Vec::new(),
+            fails: false,
+            gets_stuck: false,
+            leftover: false,
+            was_up: false,
+            emergency: false,
+            emergency_max: None,
+        }
+    }
+
     fn release(&mut self) {
         self.state = HandState::Stopped;
         self.leftover = false;

@@ -1,6 +1,8 @@
 //! What the queue of a run holds: things that will happen at a true time.
 
+use crate::core::Persistent;
 use crate::ids::GroupName;
+use crate::sim::drivers::Answer;
 use crate::sim::transport::Packet;
 
 /// Something that will happen to one machine or to all.
@@ -89,8 +91,38 @@ pub enum Happening {
         /// Which group.
         group: GroupName,
     },
+    /// A driver's answer comes late.
+    Answer {
+        /// Where.
+        node: usize,
+        /// To which life.
+        life: u64,
+        /// What it says.
+        answer: Answer,
+    },
+    /// A slow disk has written something.
+    Stored {
+        /// Where.
+        node: usize,
+        /// By which life.
+        life: u64,
+        /// What.
+        state: Persistent,
+    },
+    /// A person brings the newest configuration to a node.
+    Edit {
+        /// Where.
+        node: usize,
+    },
+    /// A machine's own links can be used again.
+    LinksUp {
+        /// Where.
+        node: usize,
+    },
     /// Something goes wrong, or a person wants something.
     Fault,
+    /// The same, of the second set.
+    Trouble,
     /// A cut or storm ends.
     Mend {
         /// Which one.

@@ -62,6 +62,10 @@ pub struct Network {
     storms: Vec<Option<u64>>,
     contacts: Vec<(Contact, Nanos)>,
     archive: VecDeque<Recorded>,
+    /// Packets from the whole run, each as likely as any other; and how many there were.
+    album: Vec<Recorded>,
+    recorded: u64,
+    album_random: Random,
     random: Random,
 }
 
@@ -82,6 +86,9 @@ impl Network {
             storms: vec![None; scenario.links],
             contacts: vec![(Contact::Clean, 0); nodes * nodes],
             archive: VecDeque::new(),
+            album: Vec::new(),
+            recorded: 0,
+            album_random: Random::new(scenario.seed ^ 0xa1b0),
             random,
         }
     }
@@ -169,6 +176,11 @@ impl Network {
         self.refresh_contacts(now);
     }
 
+    /// Whether any link loses and delays packets by chance.
+    pub fn is_stormy(&self) -> bool {
+        self.storms.iter().any(Option::is_some)
+    }
+
     /// How two nodes are joined, and since when.
     pub fn contact(&self, a: usize, b: usize) -> (Contact, Nanos) {
         self.contacts
@@ -205,6 +217,19 @@ impl Network {
 
     /// Remembers a packet for an attacker.
     pub fn record(&mut self, link: usize, packet: &Packet) {
+        let recorded = || Recorded {
+            link,
+            packet: packet.clone(),
+        };
+        self.recorded += 1;
+        if self.album.len() < ARCHIVE_MAX {
+            self.album.push(recorded());
+        } else {
+            let place = usize::try_from(self.album_random.below(self.recorded));
+            if let Some(entry) = place.ok().and_then(|place| self.album.get_mut(place)) {
+                *entry = recorded();
+            }
+        }
         if self.archive.len() == ARCHIVE_MAX {
             self.archive.pop_front();
         }
@@ -212,6 +237,11 @@ impl Network {
             link,
             packet: packet.clone(),
         });
+    }
+
+    /// Some packet of the whole past.
+    pub fn from_album(&self, random: &mut Random) -> Option<Recorded> {
+        random.pick(&self.album).cloned()
     }
 
     /// Some packet of the past.

@@ -4,6 +4,8 @@ use crate::core::{Inheritance, Input, Lease, Persistent, Settings};
 use crate::ids::{Generation, NodeName, RequestId, Sequence};
 use crate::sim::Mind;
 use crate::sim::clock::{Clock, Nanos};
+use crate::sim::disk::Disk;
+use crate::sim::drivers::{Answer, Manner};
 use crate::sim::failures::Attempts;
 use crate::sim::hands::Hands;
 use crate::sim::happening::Happening;
@@ -28,6 +30,8 @@ pub enum PauseKind {
     Daemon,
     /// The whole machine.
     Machine,
+    /// The same, and its clock does not count that time.
+    Frozen,
 }
 
 /// A machine or daemon that stands still.
@@ -93,6 +97,14 @@ pub struct Daemon<M> {
     pub sequence: Sequence,
     /// It was asked to stop.
     pub leaving: bool,
+    /// It was asked to stop because it is started again at once.
+    pub restarting: bool,
+    /// What it was told at its start.
+    pub settings: Settings,
+    /// What its drivers have failed to say.
+    pub lost_answers: Vec<Answer>,
+    /// Which life the last heartbeat named.
+    pub generation: Generation,
     /// It dies in the first turn that has more outputs than this, having carried out so many.
     pub dies_after: Option<usize>,
 }
@@ -124,6 +136,12 @@ pub struct Node<M> {
     pub daemon: Option<Daemon<M>>,
     /// What survives on disk.
     pub disk: Option<Persistent>,
+    /// How well it does so.
+    pub store: Disk,
+    /// None of its own links can be used, and it knows.
+    pub links_down: bool,
+    /// How its drivers behave.
+    pub manner: Manner,
     /// What survives in memory as long as the machine has power: what a dead daemon held, and its newest words.
     pub record: Option<(Inheritance, Box<Status>)>,
     /// Its resources.
@@ -153,14 +171,21 @@ impl<M: Mind> Node<M> {
                 generation: stored.generation.next(),
                 ..stored.clone()
             },
-            None => Persistent::first(Generation(WALL_CLOCK_BASE_USEC + now / 1000)),
+            None => Persistent::first(Generation(
+                (WALL_CLOCK_BASE_USEC + now / 1000).saturating_sub(self.store.set_back_usec),
+            )),
         };
         self.disk = Some(persistent.clone());
+        self.store.remember(&persistent);
         let generation = persistent.generation;
         let local = self.clock.local(now);
         let inheritance = match &self.record {
             Some((left, _)) if left.until.holds(local) => left.clone(),
-            Some(_) | None => Inheritance::default(),
+            Some((left, _)) => Inheritance {
+                blocked: left.blocked.clone(),
+                ..Inheritance::default()
+            },
+            None => Inheritance::default(),
         };
         let mind = M::heir(self.settings.clone(), persistent, inheritance, local);
         self.disturbed = now;
@@ -176,6 +201,10 @@ impl<M: Mind> Node<M> {
             attempts: Attempts::default(),
             sequence: Sequence(0),
             leaving: false,
+            restarting: false,
+            settings: self.settings.clone(),
+            lost_answers: Vec::new(),
+            generation,
             dies_after: None,
         });
         generation
@@ -213,7 +242,8 @@ impl<M: Mind> Node<M> {
 
     /// Whether it may hold something without a lease: it stands still, or has only just woken up.
     pub fn is_excused(&self, now: Nanos) -> bool {
-        now < self.excused_until || (self.pause.is_some() && !self.lease_holds(now))
+        let stands = |pause: &Pause| pause.kind == PauseKind::Frozen || !self.lease_holds(now);
+        now < self.excused_until || self.pause.as_ref().is_some_and(stands)
     }
 
     /// Hands an input to the core.

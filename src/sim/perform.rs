@@ -6,10 +6,13 @@ use crate::sim::Mind;
 use crate::sim::check::Failure;
 use crate::sim::clock::nanos;
 use crate::sim::cluster::Sim;
-use crate::sim::hands::Work;
+use crate::sim::hands::{HandState, Work};
 use crate::sim::happening::Happening;
 use crate::sim::transport::{self, Packet};
 use crate::wire::status::Status;
+
+/// What one datagram can carry.
+const DATAGRAM_MAX: usize = 65_507;
 
 impl<M: Mind> Sim<M> {
     pub(super) fn perform(&mut self, node: usize, output: Output) -> Result<(), Failure> {
@@ -31,11 +34,7 @@ impl<M: Mind> Sim<M> {
                 self.note_node(node, format_args!("{event:?}"));
                 self.watch_event(node, &event)?;
             }
-            Output::Persist(persistent) => {
-                if let Some(machine) = self.nodes.get_mut(node) {
-                    machine.disk = Some(persistent);
-                }
-            }
+            Output::Persist(persistent) => self.store(node, persistent),
             Output::Reply { id, result } => {
                 self.note_node(node, format_args!("reply {} {result:?}", id.0));
                 let daemon = self
@@ -58,15 +57,20 @@ impl<M: Mind> Sim<M> {
         };
         let mut packet = None;
         if let Some(daemon) = machine.daemon.as_mut() {
-            if status.sequence <= daemon.sequence {
+            let again = status.generation == daemon.generation;
+            if again && status.sequence <= daemon.sequence {
                 let text = format!("{} sent sequence {} again", machine.name, status.sequence);
                 return self.fail("sequence", text);
             }
-            daemon.sequence = status.sequence;
+            (daemon.generation, daemon.sequence) = (status.generation, status.sequence);
             packet = Some(transport::pack_as(&mut daemon.exchange, status));
             machine.record = Some((daemon.mind.inheritance(), Box::new(status.clone())));
         }
         if let Some(packet) = packet {
+            if packet.length() > DATAGRAM_MAX {
+                let text = format!("node {node} has {} bytes to send at once", packet.length());
+                return self.fail("size", text);
+            }
             self.note_words(node, status);
             self.send_packet(node, &packet);
         }
@@ -156,22 +160,25 @@ impl<M: Mind> Sim<M> {
             return Ok(());
         };
         let name = machine.name.clone();
-        let allowed = self
-            .scenario
-            .groups
-            .get(group)
-            .is_some_and(|known| known.nodes.contains(&name));
+        let daemon = machine.daemon.as_ref();
+        let known = daemon.and_then(|it| it.settings.groups.get(group));
+        let allowed = known.is_some_and(|known| known.nodes.contains(&name));
         if !allowed {
             return self.fail(
                 "placement",
                 format!("{name} starts {group}, which it must not run"),
             );
         }
+        let afresh = machine.hands.state(group) == HandState::Stopped;
+        if machine.links_down && afresh && self.scenario.nodes.len() > 1 {
+            let text = format!("{name} starts {group} and has no link of its own");
+            return self.fail("own-links", text);
+        }
         match machine
             .hands
             .start(self.now, group, order, &mut self.random)
         {
-            Ok(work) => self.plan_work(node, group, work),
+            Ok(work) => self.plan_work_or_hang(node, group, work),
             Err(reason) => return self.fail("orders", format!("{reason}: {group} on {name}")),
         }
         self.hands_changed();
@@ -218,17 +225,35 @@ impl<M: Mind> Sim<M> {
             .stop(self.now, group, order, urgency, &mut self.random);
         if self.scenario.watchdog && urgency == Urgency::LeaseLost && held {
             let boot = machine.boot;
-            let when = self.now + self.scenario.emergency_stop_max() + self.scenario.lateness;
+            let when =
+                self.now + self.scenario.emergency_stop_max_for(group) + self.scenario.lateness;
             self.queue
                 .push(when, Happening::ResetUnstopped { node, boot });
         }
-        if let Some(work) = work {
-            self.plan_work(node, group, work);
+        match (work, urgency) {
+            (Some(work), Urgency::Orderly) if held => self.plan_work_or_hang(node, group, work),
+            (Some(work), Urgency::Orderly | Urgency::LeaseLost) => {
+                self.plan_work(node, group, work);
+            }
+            (None, _) => {}
         }
         if held {
             self.watch_hands(group)
         } else {
             Ok(())
+        }
+    }
+
+    /// Some drivers never come to an end.
+    fn plan_work_or_hang(&mut self, node: usize, group: &GroupName, work: Work) {
+        let manner = self.manner(node);
+        if self.trouble_random_chance(manner.hangs) {
+            self.note_node(node, format_args!("the work on {group} hangs"));
+            if let Some(machine) = self.nodes.get_mut(node) {
+                machine.hands.hang(group);
+            }
+        } else {
+            self.plan_work(node, group, work);
         }
     }
 
@@ -251,6 +276,13 @@ impl<M: Mind> Sim<M> {
         let Some(machine) = self.nodes.get(node) else {
             return Ok(());
         };
+        let restarting = machine.daemon.as_ref().is_some_and(|it| it.restarting);
+        if restarting {
+            self.daemon_dies(node, true);
+            let soon = self.trouble_random.below(nanos(self.scenario.deadtime) / 4);
+            self.start_daemon_at(node, self.now + 1 + soon);
+            return Ok(());
+        }
         if let Some((group, state)) = machine
             .hands
             .states()

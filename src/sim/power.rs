@@ -1,12 +1,14 @@
 //! Machines and daemons come and go: boots, power cuts, crashes, pauses, watchdogs.
 
-use crate::core::Input;
+use crate::core::{Inheritance, Input};
+use crate::ids::GroupName;
 use crate::sim::Mind;
 use crate::sim::check::Failure;
 use crate::sim::clock::{Clock, Nanos, nanos};
 use crate::sim::cluster::Sim;
 use crate::sim::hands::Hands;
 use crate::sim::happening::Happening;
+use crate::sim::network::Contact;
 use crate::sim::node::{Node, Pause, PauseKind};
 use crate::sim::skill::Skill;
 use crate::wire::status::last_words;
@@ -30,6 +32,9 @@ impl<M: Mind> Sim<M> {
         machine.boot += 1;
         machine.clock = Clock::new(self.now, at_boot, drift);
         let boot = machine.boot;
+        if machine.store.halves {
+            machine.disk = None;
+        }
         self.note_node(node, format_args!("boots"));
         self.on_start_daemon(node, boot)
     }
@@ -47,12 +52,26 @@ impl<M: Mind> Sim<M> {
         {
             return Ok(());
         }
+        let known = &machine.settings.groups;
+        machine.hands.release_unknown(|it| known.contains_key(it));
+        machine.hands.know(known.keys());
+        let (scenario, keepalive) = (&self.scenario, machine.settings.keepalive);
+        let usual = scenario.emergency_stop_max_of(keepalive);
+        machine.hands.set_emergency_max(usual, |group| {
+            let margin = known.get(group)?.stop_margin?;
+            Some(scenario.emergency_stop_max_of(margin.max(keepalive)))
+        });
         let generation = machine.start_daemon(now, life);
         if let (Some(rule), Some(daemon)) = (broken, machine.daemon.as_mut()) {
             daemon.mind.break_rule(rule);
         }
+        let usable = !machine.links_down;
         self.note_node(node, format_args!("daemon starts, generation {generation}"));
-        self.turn(node, Input::Tick)
+        self.turn(node, Input::Tick)?;
+        if usable {
+            return Ok(());
+        }
+        self.turn(node, Input::Links { usable })
     }
 
     /// A machine with power starts its daemon then, if none runs.
@@ -93,7 +112,7 @@ impl<M: Mind> Sim<M> {
     /// the unit's stop commands release it, unless the daemon is back.
     pub fn daemon_dies(&mut self, node: usize, late: bool) {
         self.note_node(node, format_args!("daemon dies"));
-        let margin = self.scenario.stop_margin();
+        let margin = self.scenario.stop_margin_max();
         let now = self.now;
         if let Some(machine) = self.nodes.get_mut(node)
             && (machine.is_excused(now) || now < machine.excused_until)
@@ -130,14 +149,71 @@ impl<M: Mind> Sim<M> {
         let Some(machine) = self.nodes.get_mut(node).filter(idle) else {
             return;
         };
+        let stuck = self.stuck_in_release(node);
+        let Some(machine) = self.nodes.get_mut(node) else {
+            return;
+        };
         machine.hands.release_leftovers();
         let record = machine.record.take();
         self.hands_changed();
-        self.note_node(node, format_args!("leftovers are released"));
-        if let Some((_, words)) = record.filter(|(left, _)| !left.groups.is_empty()) {
-            let last = last_words(*words, &BTreeSet::new());
-            self.send_last_words(node, &last);
+        self.note_node(node, format_args!("leftovers are released but {stuck:?}"));
+        let Some((left, words)) = record.filter(|(left, _)| !left.groups.is_empty()) else {
+            return;
+        };
+        let last = last_words((*words).clone(), &stuck);
+        if !stuck.is_empty()
+            && let Some(machine) = self.nodes.get_mut(node)
+        {
+            let rest = Inheritance {
+                blocked: stuck,
+                failures: left.failures,
+                ..Inheritance::default()
+            };
+            machine.record = Some((rest, Box::new(last.clone())));
         }
+        self.send_last_words(node, &last);
+    }
+
+    /// What of the leftovers does not stop.
+    fn stuck_in_release(&mut self, node: usize) -> BTreeSet<GroupName> {
+        let fails = self.manner(node).release_fails;
+        self.set_manner(node, |it| it.release_fails = false);
+        let left = self.nodes.get(node).map(|it| it.hands.leftovers());
+        let mut stuck = BTreeSet::new();
+        for group in left.unwrap_or_default() {
+            if fails && self.trouble_random.chance(500) {
+                if let Some(machine) = self.nodes.get_mut(node) {
+                    machine.hands.get_stuck(&group);
+                }
+                stuck.insert(group);
+            }
+        }
+        stuck
+    }
+
+    /// A machine stands still for a while, together with its clock.
+    pub(super) fn freeze(&mut self, node: usize) {
+        let deadtime = nanos(self.scenario.deadtime);
+        let machine = self.nodes.get(node);
+        if machine.is_some_and(|it| it.powered && it.pause.is_none()) {
+            let length = match self.trouble_random.below(2) {
+                0 => self.trouble_random.below(deadtime),
+                _ => self.trouble_random.below(6 * deadtime),
+            };
+            self.pause(node, PauseKind::Frozen, length);
+        }
+    }
+
+    /// A person restarts the daemon, which says so and leaves everything as it is.
+    pub(super) fn restart_daemon(&mut self, node: usize) -> Result<(), Failure> {
+        let Some(machine) = self.nodes.get_mut(node).filter(|it| it.is_awake()) else {
+            return Ok(());
+        };
+        if let Some(daemon) = machine.daemon.as_mut() {
+            daemon.restarting = true;
+        }
+        self.note_node(node, format_args!("is asked to restart"));
+        self.turn(node, Input::Restart)
     }
 
     /// A daemon, or its machine, stands still.
@@ -163,6 +239,7 @@ impl<M: Mind> Sim<M> {
                 .push(now + kill, Happening::KillPaused { node, token });
         }
         if self.scenario.watchdog
+            && kind != PauseKind::Frozen
             && let Some(lease_end) = lease_end
         {
             let reset = lease_end + self.scenario.emergency_stop_max();
@@ -172,7 +249,7 @@ impl<M: Mind> Sim<M> {
     }
 
     pub(super) fn on_resume(&mut self, node: usize, token: u64) {
-        let margin = self.scenario.stop_margin();
+        let margin = self.scenario.stop_margin_max();
         let now = self.now;
         let Some(machine) = self.nodes.get_mut(node) else {
             return;
@@ -182,15 +259,39 @@ impl<M: Mind> Sim<M> {
         };
         let short = pause.kind == PauseKind::Daemon
             && now - pause.since <= nanos(self.scenario.keepalive) * 4 / 10;
-        if !short && !machine.lease_holds(now) {
+        if pause.kind == PauseKind::Frozen {
+            machine.clock.lose(now - pause.since);
+        } else if !short && !machine.lease_holds(now) {
             machine.excused_until = now + margin;
         }
         machine.disturbed = now;
         machine.resumed = now;
+        if pause.kind == PauseKind::Frozen {
+            self.excuse_frozen(node);
+        }
         self.note_node(node, format_args!("goes on"));
         for what in pause.inbox {
             let when = now + 1 + self.random.below(self.scenario.lateness.min(1_000_000) + 1);
             self.queue.push(when, what);
+        }
+    }
+
+    /// A machine whose clock stood still learns of it from those that hear it and have declared it dead.
+    fn excuse_frozen(&mut self, node: usize) {
+        let (now, margin) = (self.now, self.scenario.stop_margin_max());
+        let tells = |other: usize| {
+            let awake = self.nodes.get(other).is_some_and(Node::is_awake);
+            other != node && awake && self.network.contact(node, other).0 == Contact::Clean
+        };
+        let told = (0..self.nodes.len()).all(|other| other == node || tells(other));
+        let beat = nanos(self.scenario.keepalive) + self.scenario.delay_max();
+        let span = if told && self.scenario.demands.frozen {
+            2 * (beat + self.scenario.lateness)
+        } else {
+            4 * nanos(self.scenario.deadtime) + 8 * self.scenario.stop_max
+        };
+        if let Some(machine) = self.nodes.get_mut(node) {
+            machine.excused_until = machine.excused_until.max(now + span + margin);
         }
     }
 

@@ -4,6 +4,7 @@ use crate::core::Input;
 use crate::ids::{ClusterName, NodeName};
 use crate::sim::Mind;
 use crate::sim::check::{self, Failure};
+use crate::sim::clock::nanos;
 use crate::sim::cluster::{Sim, input};
 use crate::sim::happening::Happening;
 use crate::sim::settle::Watch;
@@ -56,6 +57,20 @@ impl<M: Mind> Sim<M> {
             _ => status.cluster = other_cluster(),
         }
         self.must_change_nothing(node, input(old.link, taken))
+    }
+
+    /// Packets of any time and life come to a node again, all at once.
+    pub(super) fn send_old_packets(&mut self, node: usize) {
+        let count = 1 + self.trouble_random.below(30);
+        self.note_node(node, format_args!("{count} old packets come again"));
+        for _ in 0..count {
+            let soon = self.trouble_random.below(nanos(self.scenario.keepalive));
+            if let Some(old) = self.network.from_album(&mut self.trouble_random) {
+                let (link, packet) = (old.link, old.packet);
+                let arrival = Happening::Arrive { node, link, packet };
+                self.queue.push(self.now + 1 + soon, arrival);
+            }
+        }
     }
 
     fn let_timers_pass(&mut self, node: usize) -> Result<(), Failure> {

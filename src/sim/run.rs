@@ -46,7 +46,11 @@ pub fn run_with<M: Mind>(
 
 fn phases<M: Mind>(sim: &mut Sim<M>) -> Result<Report, Failure> {
     sim.begin_faults();
+    sim.begin_troubles();
     sim.run_until(sim.scenario.fault_time)?;
+    if let Some(lasting) = sim.scenario.extras.lasting {
+        sim.live_with(lasting)?;
+    }
     let (healed, settle_bound) = (sim.now, sim.scenario.settle_time());
     sim.heal()?;
     sim.run_until(sim.now + sim.scenario.grieving_time())?;

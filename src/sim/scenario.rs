@@ -5,8 +5,10 @@ use crate::core::{
 };
 use crate::ids::{ClusterName, GroupName, NodeName};
 use crate::sim::clock::{Nanos, nanos};
+use crate::sim::extras::{Demands, Extras};
 use crate::sim::faults::FaultKind;
 use crate::sim::random::Random;
+use crate::sim::trouble::TroubleKind;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -82,6 +84,12 @@ pub struct Scenario {
     pub replays: u64,
     /// A safety rule to break in every core.
     pub broken: Option<BrokenRule>,
+    /// How often people have changed the configuration.
+    pub revision: u64,
+    /// What goes wrong beyond that.
+    pub extras: Extras,
+    /// Invariants that are demanded beyond the usual ones.
+    pub demands: Demands,
 }
 
 impl Scenario {
@@ -132,6 +140,9 @@ impl Scenario {
             boots: vec![0; nodes.len()],
             replays: 0,
             broken: None,
+            revision: 1,
+            extras: Extras::default(),
+            demands: Demands::default(),
             nodes,
         };
         scenario.add_group(0, scenario.nodes.clone(), false);
@@ -266,6 +277,16 @@ impl Scenario {
         }
     }
 
+    /// All groups that there are, or were.
+    pub fn all_groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.groups.keys().chain(&self.extras.former_groups)
+    }
+
+    /// Whether one of these can happen.
+    pub fn has(&self, kinds: &[TroubleKind]) -> bool {
+        kinds.iter().any(|kind| self.extras.troubles.contains(kind))
+    }
+
     /// What one node's core is told.
     pub fn settings(&self, node: &NodeName) -> Settings {
         Settings {
@@ -280,7 +301,7 @@ impl Scenario {
             warntime: self.warntime,
             deadtime: self.deadtime,
             initdead: self.initdead,
-            config_hash: 1,
+            config_hash: self.revision,
         }
     }
 }
@@ -338,13 +359,14 @@ impl fmt::Display for Scenario {
         }
         write!(
             f,
-            "faults {:?} every {} ms for {} ms; start/stop fail {}/{}, hang {} per mille",
+            "faults {:?} every {} ms for {} ms; start/stop fail {}/{}, hang {} per mille\n{:?}",
             self.faults,
             ms(self.fault_gap),
             ms(self.fault_time),
             self.start_fails,
             self.stop_fails,
-            self.hangs
+            self.hangs,
+            self.extras
         )
     }
 }

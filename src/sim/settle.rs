@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 /// Every request is answered within this, if only by saying that it takes too long.
 const REPLY_MAX: Nanos = 121_000_000_000;
 
+/// A node takes so many requests before it has to answer some.
+const REQUESTS_AT_ONCE: usize = 8;
+
 /// What the run expects at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Watch {
@@ -77,8 +80,21 @@ impl<M: Mind> Sim<M> {
         self.expect(Watch::Settling);
         self.network.heal(self.now);
         self.choose_who_stays_down();
+        self.bring_all_back()?;
+        self.people_tidy_up()
+    }
+
+    /// All machines but those that stay down come back, and work well from now on.
+    ///
+    /// # Errors
+    /// An invariant that did not hold.
+    pub(super) fn bring_all_back(&mut self) -> Result<(), Failure> {
         let skill = self.skill();
         for node in 0..self.nodes.len() {
+            self.mend_disk(node);
+            self.mend_drivers(node)?;
+            self.set_own_links(node, true)?;
+            self.take_newest_file(node);
             let Some(machine) = self.nodes.get_mut(node) else {
                 continue;
             };
@@ -92,7 +108,7 @@ impl<M: Mind> Sim<M> {
             }
             self.bring_back(node);
         }
-        self.people_tidy_up()
+        Ok(())
     }
 
     fn choose_who_stays_down(&mut self) {
@@ -124,9 +140,13 @@ impl<M: Mind> Sim<M> {
         let Some(machine) = self.nodes.get(node) else {
             return;
         };
+        let outdated = machine
+            .daemon
+            .as_ref()
+            .is_some_and(|it| it.settings != machine.settings);
         if !machine.powered {
             self.queue.push(soon, Happening::Boot { node });
-        } else if machine.daemon.as_ref().is_some_and(|daemon| daemon.leaving) {
+        } else if outdated || machine.daemon.as_ref().is_some_and(|daemon| daemon.leaving) {
             self.daemon_dies(node, false);
             self.start_daemon_at(node, soon);
         } else if machine.daemon.is_none() {
@@ -151,12 +171,18 @@ impl<M: Mind> Sim<M> {
     pub fn people_tidy_up(&mut self) -> Result<(), Failure> {
         let groups: Vec<GroupName> = self.scenario.groups.keys().cloned().collect();
         let online = !self.scenario.seed.is_multiple_of(5);
-        for node in 0..self.nodes.len() {
-            for group in &groups {
-                self.request(node, Request::Clear(group.clone()))?;
+        for (turn, some) in groups.chunks(REQUESTS_AT_ONCE).enumerate() {
+            if turn > 0 {
+                let beat = nanos(self.scenario.keepalive) + self.scenario.delay_max();
+                self.run_until(self.now + 4 * beat)?;
             }
-            if online {
-                self.request(node, Request::Online)?;
+            for node in 0..self.nodes.len() {
+                for group in some {
+                    self.request(node, Request::Clear(group.clone()))?;
+                }
+                if online {
+                    self.request(node, Request::Online)?;
+                }
             }
         }
         Ok(())
@@ -219,10 +245,7 @@ impl<M: Mind> Sim<M> {
         views: &BTreeMap<usize, View>,
     ) -> Result<(), String> {
         let able = self.able(group, views);
-        let holders: Vec<usize> = std::iter::zip(0.., &self.nodes)
-            .filter(|(_, node)| node.hands.holds(group))
-            .map(|(index, _)| index)
-            .collect();
+        let holders = self.holders(group);
         match holders.as_slice() {
             [] if able.is_empty() => Ok(()),
             [holder] if able.contains(holder) => {
