@@ -1,5 +1,10 @@
 //! A copy of the pure parts of the house and of their tests, which builds in seconds.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it builds and runs programs, and waits for them"
+)]
+
 use crate::list::Mutant;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
