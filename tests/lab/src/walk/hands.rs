@@ -62,21 +62,35 @@ pub(super) fn blow(cluster: &Cluster, now: &Conditions, blow: Blow) -> Result<Op
 /// # Errors
 /// A machine does not boot, or a daemon does not start.
 pub(super) fn heal(cluster: &Cluster, now: &mut Conditions) -> Result<()> {
-    for (node, lasting) in now.all() {
+    let all = now.all();
+    let (standbys, others): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|(_, lasting)| *lasting == Lasting::Standby);
+    for (node, lasting) in others {
         act(cluster, node, Act::End(lasting))?;
         now.take_in(node, Act::End(lasting));
     }
-    for machine in &cluster.nodes {
-        clock::wait_for("the daemon to be started", START_LIMIT, || {
-            let state = machine.unit_state(install::UNIT)?;
-            if state == "failed" || state == "inactive" {
-                machine.attempt(&["systemctl", "reset-failed", install::UNIT])?;
-                daemon(machine, "start")?;
-            }
-            Ok((state == "active").then_some(()))
+    cluster.nodes.iter().try_for_each(wait_daemon)?;
+    for (node, lasting) in standbys {
+        let end = Act::End(lasting);
+        // A daemon that has just been started may not be there to be asked.
+        clock::wait_for("the end of a standby", START_LIMIT, || {
+            Ok(act(cluster, node, end)?.is_none().then_some(()))
         })?;
+        now.take_in(node, end);
     }
     Ok(())
+}
+
+fn wait_daemon(machine: &Machine) -> Result<()> {
+    clock::wait_for("the daemon to be started", START_LIMIT, || {
+        let state = machine.unit_state(install::UNIT)?;
+        if state == "failed" || state == "inactive" {
+            machine.attempt(&["systemctl", "reset-failed", install::UNIT])?;
+            daemon(machine, "start")?;
+        }
+        Ok((state == "active").then_some(()))
+    })
 }
 
 fn begin(machine: &Machine, lasting: Lasting) -> Result<Option<String>> {
