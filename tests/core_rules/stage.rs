@@ -88,6 +88,8 @@ impl Stage {
                 phase: Phase::Up,
                 voting: true,
                 electable: true,
+                // All hear all, so that the first by name is the first choice.
+                reach: others.len() as u32,
                 heard: BTreeMap::new(),
                 report: Report {
                     groups: BTreeMap::from([(group(), GroupReport::default())]),
