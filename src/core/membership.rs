@@ -94,7 +94,7 @@ impl Core {
             });
         }
         // A question that is still open was lost on its way, or its answer was.
-        let asked = !whole || status.asks.contains(&self.settings.local);
+        let asked = !whole || self.is_asked(&status);
         if freshness != Freshness::Stale {
             self.answer_now |= deaf || (asked && self.may_answer());
         }
@@ -105,6 +105,13 @@ impl Core {
             }
         }
         freshness
+    }
+
+    /// Whether a peer lacks our state although it has heard something that was sent since the last answer.
+    fn is_asked(&self, status: &Status) -> bool {
+        let heard = status.heard.get(&self.settings.local);
+        let sent_at = heard.and_then(|heard| self.sent.time_of(heard.sequence));
+        status.asks.contains(&self.settings.local) && sent_at >= self.answered
     }
 
     fn take_in(&mut self, name: &NodeName, status: Box<Status>) {

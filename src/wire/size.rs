@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_people_configure_fits_into_a_datagram() {
-        assert!(length(2, 20) < 4000, "{}", length(2, 20));
+        assert!(length(2, 20) < 4500, "{}", length(2, 20));
         assert!(length(2, 700) < PACKET_SENT_MAX, "{}", length(2, 700));
         assert!(
             length(NODES_MAX, 500) < PACKET_SENT_MAX,
