@@ -175,7 +175,7 @@ fn check(situations: &[Situation], amount: Amount) {
 
 #[test]
 fn a_sample_of_pairs_holds() {
-    check(&Situation::all(), Amount::Sample(2_000, 10));
+    check(&Situation::all(), Amount::Sample(4_000, 25));
 }
 
 fn situation(name: &str) -> Situation {
