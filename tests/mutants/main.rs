@@ -1,7 +1,8 @@
 //! One-line changes of the core, each of which breaks a decision: the tests must notice every one.
 //!
 //! `make mutants` applies those of `list.txt` one by one in a copy of the pure parts and their tests below `target/`,
-//! builds that, and runs the tests until one fails. `MUTANTS=drift` takes those whose name contains this. The normal
+//! builds that, and runs the tests until one fails. `MUTANTS=drift` takes those whose name contains this,
+//! `MUTANTS_QUICK=1` runs only the test program that the list names. The normal
 //! tests only look whether each text is still found in the sources.
 
 #![expect(
