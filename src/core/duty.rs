@@ -42,7 +42,7 @@ impl Core {
                 (Activity::Inherited, _) if self.holds_lease() => self.order_adoption(&name),
                 (Activity::Inherited, _) => self.order_stop(&name, Urgency::LeaseLost),
                 (Activity::Stopped, Duty::Run { pinned })
-                    if may_start && fitness != Fitness::Unfit =>
+                    if may_start && fitness != Fitness::Unfit && self.may_run_here(&name) =>
                 {
                     self.order_start(&name, pinned);
                 }
@@ -58,6 +58,12 @@ impl Core {
         if !self.holds_lease() {
             self.release(Blocked::LeftAlone);
         }
+    }
+
+    /// Whether this node's own configuration lets it run a group; a leader may have another one.
+    pub(super) fn may_run_here(&self, group: &GroupName) -> bool {
+        let settings = self.settings.groups.get(group);
+        settings.is_some_and(|settings| settings.nodes.contains(&self.settings.local))
     }
 
     fn duty(&self, group: &GroupName) -> Duty {

@@ -4,7 +4,7 @@ use crate::core::failure::{Failures, Stint};
 use crate::core::io::{Holding, Urgency};
 use crate::core::time::Instant;
 use crate::ids::RequestId;
-use crate::wire::status::{GroupReport, GroupState};
+use crate::wire::status::{Fitness, GroupReport, GroupState};
 
 /// State of a group here, with the data that belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,12 +137,16 @@ impl LocalGroup {
         }
     }
 
-    /// What the leader is told.
-    pub(super) fn report(&self) -> GroupReport {
+    /// What the leader is told; `listed`: the group may run here as far as this node knows.
+    pub(super) fn report(&self, listed: bool) -> GroupReport {
+        let fitness = match listed {
+            true => self.failures.fitness(),
+            false => Fitness::Unfit,
+        };
         GroupReport {
             state: self.state(),
             failures: self.failures.count(),
-            fitness: self.failures.fitness(),
+            fitness,
             pinned: self.pinned,
         }
     }

@@ -276,6 +276,8 @@ impl Core {
             .filter(|(name, peer)| self.promises(name, peer))
             .map(|(name, _)| name.clone())
             .collect();
+        // Without a majority to ask, who is heard by nobody must take itself for the sick one, not those that it hears.
+        let alone = self.settings.policy == Policy::Ignore && self.reach() == 0;
         let mut events = Vec::new();
         for (name, peer) in &mut self.peers {
             for link in peer.expire_links(now, deadtime) {
@@ -284,7 +286,7 @@ impl Core {
                     link,
                 });
             }
-            peer.note_promising(promising.contains(name), now);
+            peer.note_promising(promising.contains(name) || alone, now);
             if listens && peer.death_due(deadtime).is_some_and(|due| now >= due) {
                 let known = peer.status.as_ref().map(|s| s.generation);
                 let generation = known.unwrap_or(Generation(0));

@@ -22,14 +22,11 @@ impl Core {
             .iter()
             .filter(|(_, g)| g.activity == Activity::Blocked);
         let own = own.map(|(name, _)| (name.clone(), self.settings.local.clone()));
-        let known = |name: &GroupName| {
-            let settings = self.settings.groups.get(name);
-            settings.is_some_and(|group| group.nodes.contains(&self.settings.local))
-        };
-        let reports = (self.groups.iter())
-            .map(|(name, group)| (name, group.report()))
-            .filter(|(name, report)| known(name) || *report != GroupReport::default())
-            .map(|(name, report)| (name.clone(), report));
+        let reports = self.groups.iter().filter_map(|(name, group)| {
+            let listed = self.may_run_here(name);
+            let said = listed || group.report(true) != GroupReport::default();
+            said.then(|| (name.clone(), group.report(listed)))
+        });
         let mut lives = self.lives.clone();
         if self
             .groups

@@ -265,7 +265,7 @@ impl Core {
         let local = self
             .groups
             .get(name)
-            .map(|g| (&self.settings.local, g.report()));
+            .map(|g| (&self.settings.local, g.report(true)));
         let heard = self.peers.iter().filter(|(_, p)| match &p.contact {
             Contact::Alive => true,
             Contact::Dead(death) => death.heard_again,
