@@ -9,8 +9,8 @@ use std::time::Duration;
 /// A group beside the address, of one unit that nobody may stop by a job, and that force does not end either: there is
 /// nothing to kill.
 const STUCK: &str = "[[group]]\nname = \"stuck\"\nresources = [{ unit = \"stuck.service\" }]\n";
-const STUCK_UNIT: &str = "[Unit]\nRefuseManualStop=yes\n\
-                          [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
+const STUCK_UNIT: &str =
+    "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n[Unit]\n";
 
 fn drop_in(node: &Machine, settings: &str) -> Result<()> {
     let path = format!("/etc/systemd/system/{}.d/test.conf", install::UNIT);
@@ -24,6 +24,7 @@ fn what_a_release_has_stopped_and_told_is_not_gone_on_with_by_a_daemon_that_is_b
     with_lab(|| {
         let cluster = Cluster::prepare(Options {
             extra: STUCK.to_owned(),
+            initdead: Duration::from_secs(4),
             ..Options::two().timing(250, 4000).address_only()
         })?;
         for node in &cluster.nodes {
@@ -39,6 +40,8 @@ fn what_a_release_has_stopped_and_told_is_not_gone_on_with_by_a_daemon_that_is_b
             let there = status.owner("stuck") == owner.name();
             Ok((there && status.group_state("stuck") == "started").then_some(()))
         })?;
+        let refuses = format!("{STUCK_UNIT}RefuseManualStop=yes\n");
+        owner.write("/etc/systemd/system/stuck.service", &refuses, 0o644)?;
         // The release comes after half of deadtime; the daemon half a second later, long before the tenure is over.
         drop_in(&owner, "RestartSec=2500ms\n")?;
         let before = owner.main_pid(install::UNIT)?.context("the daemon runs")?;
@@ -107,6 +110,7 @@ fn the_peers_are_told_before_anything_waits_for_the_message_bus() {
         let respawned = "[[respawn]]\nuser = \"root\"\ncommand = [\"/bin/sleep\", \"1000000\"]\n";
         let cluster = Cluster::form(Options {
             extra: respawned.to_owned(),
+            initdead: Duration::from_secs(6),
             ..Options::two().timing(250, 6000).address_only()
         })?;
         let owner = cluster.owner()?;
