@@ -77,18 +77,22 @@ fn what_a_release_has_stopped_and_told_is_not_gone_on_with_by_a_daemon_that_is_b
     });
 }
 
-/// The first time it dies while it is watched, from then on it hangs; in both it has the daemon's lock.
+/// The first time it dies while it is watched: after the timer has rung, and long before the tenure is over. From then on
+/// it hangs. In both it has the daemon's lock.
 const TWICE: &str = r#"#!/bin/sh
 lives=$(cat /run/lives 2>/dev/null || echo 0)
 echo $((lives + 1)) > /run/lives
-if [ "$lives" = 0 ]; then exec flock /var/lib/ha-node/lock sleep 1.2; fi
+if [ "$lives" = 0 ]; then exec flock /var/lib/ha-node/lock sleep 2.3; fi
 exec flock /var/lib/ha-node/lock sleep 60
 "#;
 
 #[test]
 fn a_second_death_within_the_tenure_before_a_start_that_hangs_leaves_nothing_behind() {
     with_lab(|| {
-        let cluster = Cluster::form(Options::two())?;
+        let cluster = Cluster::form(Options {
+            initdead: Duration::from_secs(4),
+            ..Options::two().timing(250, 4000)
+        })?;
         let owner = cluster.owner()?;
         let other = cluster.other(&owner)?;
         owner.write("/usr/local/sbin/twice", TWICE, 0o755)?;
