@@ -1,7 +1,7 @@
 //! Jobs against a manager of units that answers when it likes.
 
 use super::*;
-use crate::core::Lease;
+use crate::core::io::Lease;
 use crate::dbus::systemd1::ManagerProxy;
 use futures_util::FutureExt;
 use tokio::runtime::Builder;

@@ -307,34 +307,12 @@ impl Finding {
                 )
             }
             Self::StopsTooLate {
-                setting: (section, key),
+                setting,
                 after,
                 allowed,
-            } => {
-                // A command for the stop and what it leaves running may each take that long.
-                let setting = format!("{key}={}", show_duration(*allowed / 2));
-                let remedy = edit(id, section, &setting);
-                let allowed = show_duration(*allowed);
-                match after.map(show_duration) {
-                    Some(after) => format!(
-                        "\"{name}\" is ended by force only after {after} ({key}=), when the cluster has given up its \
-                         stop after {allowed} and the group is blocked: a longer stop_timeout of the resource, or \
-                         {remedy}"
-                    ),
-                    None => format!(
-                        "\"{name}\" is never ended by force ({key}=infinity), but the cluster gives up its stop \
-                         after {allowed} and the group is blocked: {remedy}"
-                    ),
-                }
-            }
+            } => too_late_text(name, id, *setting, *after, *allowed),
             Self::CutShort { key, asks, margin } => {
-                let asks = asks.map_or("as long as it likes".to_owned(), show_duration);
-                let margin = show_duration(*margin);
-                format!(
-                    "\"{name}\" asks for {asks} to stop ({key}=), but is killed within {margin} when this node has lost \
-                     the others: stop_margin = \"20s\" of group \"{group}\", say, if it must not be cut short; the \
-                     others then wait for that long"
-                )
+                cut_short_text(name, group, key, *asks, *margin)
             }
             Self::EndsAtOnce => {
                 let remedy = edit(id, "Service", "RemainAfterExit=yes");
@@ -403,6 +381,44 @@ impl Untrigger {
                 )
             }
         }
+    }
+}
+
+fn cut_short_text(
+    name: &str,
+    group: &str,
+    key: &str,
+    asks: Option<Duration>,
+    margin: Duration,
+) -> String {
+    let asks = asks.map_or("as long as it likes".to_owned(), show_duration);
+    let margin = show_duration(margin);
+    format!(
+        "\"{name}\" asks for {asks} to stop ({key}=), but is killed within {margin} when this node has lost the others: \
+         stop_margin = \"20s\" of group \"{group}\", say, if it must not be cut short; the others then wait for that long"
+    )
+}
+
+fn too_late_text(
+    name: &str,
+    id: &str,
+    (section, key): (&str, &str),
+    after: Option<Duration>,
+    allowed: Duration,
+) -> String {
+    // A command for the stop and what it leaves running may each take that long.
+    let setting = format!("{key}={}", show_duration(allowed / 2));
+    let remedy = edit(id, section, &setting);
+    let allowed = show_duration(allowed);
+    match after.map(show_duration) {
+        Some(after) => format!(
+            "\"{name}\" is ended by force only after {after} ({key}=), when the cluster has given up its stop after \
+             {allowed} and the group is blocked: a longer stop_timeout of the resource, or {remedy}"
+        ),
+        None => format!(
+            "\"{name}\" is never ended by force ({key}=infinity), but the cluster gives up its stop after {allowed} and \
+             the group is blocked: {remedy}"
+        ),
     }
 }
 

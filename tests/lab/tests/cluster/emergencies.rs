@@ -11,11 +11,11 @@ use std::time::Duration;
 const STUBBORN: &str = "[Service]\nExecStop=\nExecStop=/bin/sleep 100\nKillSignal=SIGCONT\nTimeoutStopSec=100s\n\
                         ExecStopPost=/bin/sleep 100\nRestart=always\n";
 
-/// A script whose program ignores SIGTERM, and whose stop never ends.
+/// A script whose program ignores SIGTERM, and whose stop does not end while there is something to stop.
 const SCRIPT: &str = r#"#!/bin/sh
 case "$1" in
-start) (trap '' TERM; exec sleep 1000000) & ;;
-stop) trap '' TERM; sleep 100 ;;
+start) touch /run/stubborn; (trap '' TERM; exec sleep 1000000) & ;;
+stop) [ -e /run/stubborn ] || exit 0; trap '' TERM; sleep 100 ;;
 status) exit 3 ;;
 esac
 "#;

@@ -9,8 +9,8 @@ use std::time::Duration;
 /// A group beside the address, of one unit that nobody may stop by a job, and that force does not end either: there is
 /// nothing to kill.
 const STUCK: &str = "[[group]]\nname = \"stuck\"\nresources = [{ unit = \"stuck.service\" }]\n";
-const STUCK_UNIT: &str = "[Unit]\nRefuseManualStop=yes\n\
-                          [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
+const STUCK_UNIT: &str =
+    "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n[Unit]\n";
 
 fn drop_in(node: &Machine, settings: &str) -> Result<()> {
     let path = format!("/etc/systemd/system/{}.d/test.conf", install::UNIT);
@@ -24,6 +24,7 @@ fn what_a_release_has_stopped_and_told_is_not_gone_on_with_by_a_daemon_that_is_b
     with_lab(|| {
         let cluster = Cluster::prepare(Options {
             extra: STUCK.to_owned(),
+            initdead: Duration::from_secs(4),
             ..Options::two().timing(250, 4000).address_only()
         })?;
         for node in &cluster.nodes {
@@ -39,6 +40,8 @@ fn what_a_release_has_stopped_and_told_is_not_gone_on_with_by_a_daemon_that_is_b
             let there = status.owner("stuck") == owner.name();
             Ok((there && status.group_state("stuck") == "started").then_some(()))
         })?;
+        let refuses = format!("{STUCK_UNIT}RefuseManualStop=yes\n");
+        owner.write("/etc/systemd/system/stuck.service", &refuses, 0o644)?;
         // The release comes after half of deadtime; the daemon half a second later, long before the tenure is over.
         drop_in(&owner, "RestartSec=2500ms\n")?;
         let before = owner.main_pid(install::UNIT)?.context("the daemon runs")?;
@@ -74,18 +77,22 @@ fn what_a_release_has_stopped_and_told_is_not_gone_on_with_by_a_daemon_that_is_b
     });
 }
 
-/// The first time it dies while it is watched, from then on it hangs; in both it has the daemon's lock.
+/// The first time it dies while it is watched: after the timer has rung, and long before the tenure is over. From then on
+/// it hangs. In both it has the daemon's lock.
 const TWICE: &str = r#"#!/bin/sh
 lives=$(cat /run/lives 2>/dev/null || echo 0)
 echo $((lives + 1)) > /run/lives
-if [ "$lives" = 0 ]; then exec flock /var/lib/ha-node/lock sleep 1.2; fi
+if [ "$lives" = 0 ]; then exec flock /var/lib/ha-node/lock sleep 2.3; fi
 exec flock /var/lib/ha-node/lock sleep 60
 "#;
 
 #[test]
 fn a_second_death_within_the_tenure_before_a_start_that_hangs_leaves_nothing_behind() {
     with_lab(|| {
-        let cluster = Cluster::form(Options::two())?;
+        let cluster = Cluster::form(Options {
+            initdead: Duration::from_secs(4),
+            ..Options::two().timing(250, 4000)
+        })?;
         let owner = cluster.owner()?;
         let other = cluster.other(&owner)?;
         owner.write("/usr/local/sbin/twice", TWICE, 0o755)?;
@@ -107,6 +114,7 @@ fn the_peers_are_told_before_anything_waits_for_the_message_bus() {
         let respawned = "[[respawn]]\nuser = \"root\"\ncommand = [\"/bin/sleep\", \"1000000\"]\n";
         let cluster = Cluster::form(Options {
             extra: respawned.to_owned(),
+            initdead: Duration::from_secs(6),
             ..Options::two().timing(250, 6000).address_only()
         })?;
         let owner = cluster.owner()?;
