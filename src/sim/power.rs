@@ -145,8 +145,8 @@ impl<M: Mind> Sim<M> {
     }
 
     pub(super) fn on_release(&mut self, node: usize, boot: u64) {
-        let idle = |node: &&mut Node<M>| node.boot == boot && node.daemon.is_none();
-        if !self.nodes.get_mut(node).as_ref().is_some_and(idle) {
+        let idle = |node: &Node<M>| node.boot == boot && node.daemon.is_none();
+        if !self.nodes.get(node).is_some_and(idle) {
             return;
         }
         let stuck = self.stuck_in_release(node);
