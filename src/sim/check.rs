@@ -130,7 +130,7 @@ fn must_have_agreed<M: Mind>(
     if scenario.demands.components && network.contact(a, b).0 == Contact::Clean {
         let since = at_rest_since(network, nodes, a);
         let patience = 4 * nanos(scenario.deadtime) + nanos(scenario.initdead);
-        if since.is_some_and(|it| now > it + patience + 2 * agreement_time(scenario)) {
+        if since.is_some_and(|it| now > it + patience + 2 * agreement_time(scenario, group)) {
             return true;
         }
     }
@@ -147,7 +147,7 @@ fn must_have_agreed<M: Mind>(
         *last = node.disturbed.max(a_since).max(b_since).max(*last);
     }
     // A node that is gone may be the leader of one of them until it counts as dead.
-    let tight = agreement_time(scenario);
+    let tight = agreement_time(scenario, group);
     network.contact(a, b).0 == Contact::Clean
         && now > joined + tight
         && now > lost + nanos(scenario.deadtime) + tight
@@ -174,9 +174,10 @@ fn at_rest_since<M: Mind>(network: &Network, nodes: &[Node<M>], first: usize) ->
 }
 
 /// Two nodes that are joined agree within two heartbeats on who runs what, and the other one stops.
-fn agreement_time(scenario: &Scenario) -> Nanos {
+fn agreement_time(scenario: &Scenario, group: &GroupName) -> Nanos {
     let beat = nanos(scenario.keepalive) + scenario.delay_max() + scenario.lateness;
-    2 * beat + scenario.stop_max
+    let emergency = scenario.emergency_stop_max_for(group) + scenario.lateness;
+    2 * beat + scenario.stop_max.max(emergency)
 }
 
 /// Groups must not be up on a node without a lease, once it has had its turn.

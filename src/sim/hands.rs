@@ -376,9 +376,9 @@ impl Hands {
         }
     }
 
-    /// Groups that the next life does not know are stopped before it begins.
-    pub fn release_unknown(&mut self, known: impl Fn(&GroupName) -> bool) {
-        for (_, group) in self.groups.iter_mut().filter(|(name, _)| !known(name)) {
+    /// What the next life neither inherits nor may run is stopped before it begins.
+    pub fn release_all_but(&mut self, kept: impl Fn(&GroupName) -> bool) {
+        for (_, group) in self.groups.iter_mut().filter(|(name, _)| !kept(name)) {
             group.release();
             group.token = 0;
         }

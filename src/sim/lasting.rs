@@ -120,13 +120,13 @@ impl<M: Mind> Sim<M> {
         }
         // A group that is back may still go home once.
         self.run_until(self.now + self.scenario.move_time())?;
-        let (holders, end) = (self.all_holders(), self.now + 4 * deadtime);
+        let (holders, end) = (self.settled_holders(lasting), self.now + 4 * deadtime);
         while self.now < end {
             self.run_until(self.now + step)?;
             if let Err(reason) = self.lives_with(lasting) {
                 return self.cut_failure("stability-cut", format!("{lasting:?}: {reason}"));
             }
-            let moved = self.all_holders();
+            let moved = self.settled_holders(lasting);
             if moved != holders {
                 let text = format!("{lasting:?}: {holders:?} became {moved:?}");
                 return self.cut_failure("stability-cut", text);
@@ -143,11 +143,21 @@ impl<M: Mind> Sim<M> {
         Ok(())
     }
 
-    fn all_holders(&self) -> BTreeMap<GroupName, Vec<usize>> {
+    /// Who holds what; under `ignore` a node that is cut off may still find out that it is the sick one.
+    fn settled_holders(&self, lasting: Lasting) -> BTreeMap<GroupName, Vec<usize>> {
+        let sick = match (self.scenario.policy, lasting) {
+            (Policy::Ignore, Lasting::Deaf(node) | Lasting::Mute(node) | Lasting::Alone(node)) => {
+                Some(node)
+            }
+            (Policy::Majority | Policy::Ignore, _) => None,
+        };
+        let well = |group: &GroupName| {
+            let mut holders = self.holders(group);
+            holders.retain(|holder| Some(*holder) != sick);
+            holders
+        };
         let groups = self.scenario.groups.keys();
-        groups
-            .map(|group| (group.clone(), self.holders(group)))
-            .collect()
+        groups.map(|group| (group.clone(), well(group))).collect()
     }
 
     pub(super) fn holders(&self, group: &GroupName) -> Vec<usize> {
@@ -195,7 +205,8 @@ impl<M: Mind> Sim<M> {
             (_, []) => Ok(()),
             (Policy::Majority, _) if holders.len() == 1 && holders.iter().all(runs) => Ok(()),
             (Policy::Majority, _) => Err(text),
-            (Policy::Ignore, [part]) => {
+            // Of two nodes nobody can say which one is the sick one.
+            (Policy::Ignore, [part]) if part.len() > 1 => {
                 let inside = holders.iter().filter(|it| part.contains(it) && runs(it));
                 if inside.count() == 1 {
                     Ok(())

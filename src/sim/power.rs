@@ -53,7 +53,17 @@ impl<M: Mind> Sim<M> {
             return Ok(());
         }
         let known = &machine.settings.groups;
-        machine.hands.release_unknown(|it| known.contains_key(it));
+        let local = machine.clock.local(now);
+        let inherited = |group: &GroupName| {
+            let left = machine.record.as_ref().map(|(left, _)| left);
+            let left = left.filter(|left| left.until.holds(local));
+            left.and_then(|left| left.groups.get(group))
+                .is_some_and(|held| held.up)
+        };
+        machine.hands.release_all_but(|group| {
+            let settings = known.get(group);
+            settings.is_some_and(|it| it.nodes.contains(&machine.name) || inherited(group))
+        });
         machine.hands.know(known.keys());
         let (scenario, keepalive) = (&self.scenario, machine.settings.keepalive);
         let usual = scenario.emergency_stop_max_of(keepalive);
@@ -145,8 +155,8 @@ impl<M: Mind> Sim<M> {
     }
 
     pub(super) fn on_release(&mut self, node: usize, boot: u64) {
-        let idle = |node: &&mut Node<M>| node.boot == boot && node.daemon.is_none();
-        if !self.nodes.get_mut(node).as_ref().is_some_and(idle) {
+        let idle = |node: &Node<M>| node.boot == boot && node.daemon.is_none();
+        if !self.nodes.get(node).is_some_and(idle) {
             return;
         }
         let stuck = self.stuck_in_release(node);
