@@ -197,6 +197,9 @@ fn an_owner_that_goes_on_after_a_pause_that_no_clock_shows_is_noticed() {
     let mut sim = Sim::<Odd<Stubborn>>::new(scenario, TraceMode::Quiet);
     sim.run_until(5 * deadtime).unwrap();
     let owner = (0..3).find(|node| sim.nodes[*node].hands.holds(&group()));
+    // It does not even learn from the others that its clock stood still.
+    let daemon = sim.nodes[owner.unwrap()].daemon.as_mut().unwrap();
+    daemon.mind.0.break_rule(BrokenRule::PauseUnnoticed);
     sim.pause(owner.unwrap(), PauseKind::Frozen, 5 * deadtime);
     sim.run_until(10 * deadtime).unwrap();
     let holders = sim.nodes.iter().filter(|it| it.hands.holds(&group()));

@@ -117,7 +117,7 @@ fn all_groups_blocked_on_all_nodes_fit_where_the_start_accepts_them() {
         (16, 128),
         (32, 80),
         (32, 200),
-        (32, 500),
+        (32, 480),
         (2, 700),
     ];
     for (n, g) in sizes {
@@ -149,7 +149,7 @@ fn read_config(name_length: usize) -> Result<(), String> {
 
 #[test]
 fn names_that_no_datagram_could_hold_are_refused_at_the_start() {
-    assert_eq!(read_config(30), Ok(()));
+    assert_eq!(read_config(20), Ok(()));
     let refused = read_config(99).unwrap_err();
     let says = "bytes long, and a datagram holds 65507: use fewer groups, or shorter names";
     assert!(refused.contains(says), "{refused}");

@@ -150,27 +150,8 @@ impl Core {
         inheritance: Inheritance,
         now: Instant,
     ) -> Self {
-        let grace = now + settings.initdead;
-        let others = settings
-            .nodes
-            .keys()
-            .filter(|name| **name != settings.local);
-        let peers = others
-            .map(|name| (name.clone(), Peer::unheard(grace)))
-            .collect();
-        let groups = settings
-            .groups
-            .iter()
-            .map(|(name, of_group)| {
-                let held = inheritance.groups.get(name).filter(|held| held.up);
-                let blocked = inheritance.blocked.contains(name);
-                let listed = of_group.nodes.contains(&settings.local);
-                (
-                    name.clone(),
-                    LocalGroup::at_start(held, blocked, listed, inheritance.failures.get(name)),
-                )
-            })
-            .collect();
+        let peers = unheard_peers(&settings, now);
+        let groups = groups_at_start(&settings, &inheritance);
         // What the configuration no longer knows cannot be cleared by anybody.
         let known = |(group, node): &(GroupName, NodeName)| {
             settings.groups.contains_key(group) && settings.nodes.contains_key(node)
@@ -410,4 +391,33 @@ impl Core {
         self.next_order = RequestId(self.next_order.0.saturating_add(1));
         self.next_order
     }
+}
+
+/// All others, of whom nothing is known yet.
+fn unheard_peers(settings: &Settings, now: Instant) -> BTreeMap<NodeName, Peer> {
+    let grace = now + settings.initdead;
+    let others = (settings.nodes.keys()).filter(|name| **name != settings.local);
+    others
+        .map(|name| (name.clone(), Peer::unheard(grace)))
+        .collect()
+}
+
+/// The groups as an earlier life has left them.
+fn groups_at_start(
+    settings: &Settings,
+    inheritance: &Inheritance,
+) -> BTreeMap<GroupName, LocalGroup> {
+    settings
+        .groups
+        .iter()
+        .map(|(name, of_group)| {
+            let held = inheritance.groups.get(name).filter(|held| held.up);
+            let blocked = inheritance.blocked.contains(name);
+            let listed = of_group.nodes.contains(&settings.local);
+            (
+                name.clone(),
+                LocalGroup::at_start(held, blocked, listed, inheritance.failures.get(name)),
+            )
+        })
+        .collect()
 }

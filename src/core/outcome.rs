@@ -23,11 +23,7 @@ impl Core {
         };
         let activity = group.activity;
         if order.is_some() && !group.awaits(order) {
-            // The order was replaced while its failure was on the way: it failed all the same.
-            if let GroupOutcome::StartFailed { resource, reason } = outcome {
-                self.count_failure(name, resource, reason);
-            }
-            return;
+            return self.on_late_answer(name, outcome);
         }
         match (activity, outcome) {
             (Activity::Starting { since, .. }, GroupOutcome::Started) => {
@@ -81,6 +77,13 @@ impl Core {
                 | GroupOutcome::Failed { .. }
                 | GroupOutcome::Appeared { .. },
             ) => {}
+        }
+    }
+
+    /// The order was replaced while its failure was on the way: it failed all the same.
+    fn on_late_answer(&mut self, name: &GroupName, outcome: GroupOutcome) {
+        if let GroupOutcome::StartFailed { resource, reason } = outcome {
+            self.count_failure(name, resource, reason);
         }
     }
 

@@ -103,6 +103,10 @@ impl<M: Mind> Sim<M> {
         group: &GroupName,
         restart: bool,
     ) -> Result<(), Failure> {
+        // Of a group that a rollout has taken out of the configuration nobody knows the policy any more.
+        if !self.scenario.groups.contains_key(group) {
+            return Ok(());
+        }
         let (now, cleared) = (self.now, self.cleared_until.get(group).copied());
         let cleared = cleared.unwrap_or(0);
         let policy = self.policy(group);

@@ -190,9 +190,9 @@ mod tests {
         assert!(length(2, 20) < 4500, "{}", length(2, 20));
         assert!(length(2, 700) < PACKET_SENT_MAX, "{}", length(2, 700));
         assert!(
-            length(NODES_MAX, 500) < PACKET_SENT_MAX,
+            length(NODES_MAX, 480) < PACKET_SENT_MAX,
             "{}",
-            length(NODES_MAX, 500)
+            length(NODES_MAX, 480)
         );
         assert!(length(2, 1500) > PACKET_SENT_MAX);
         let cluster = ClusterName::new("example").unwrap();
