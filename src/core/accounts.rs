@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::core::leader::Leadership;
 use crate::core::plan::Knowledge;
 use crate::core::rules::BrokenRule;
+use crate::core::settings::Policy;
 use crate::ids::{Generation, GroupName, NodeName};
 use crate::wire::status::{Assignment, GroupState, Heard, Report};
 use std::collections::BTreeMap;
@@ -68,16 +69,16 @@ impl Core {
             let heard = account.heard.and_then(|heard| heard.get(name));
             heard.is_some_and(|heard| heard.generation > life)
         };
-        let near = accounts.values().filter(|account| account.in_contact);
-        self.is_quorum(accounts) && !near.into_iter().any(later)
+        let mut near = accounts.values().filter(|account| account.in_contact);
+        self.is_quorum(accounts) && !near.any(later)
     }
 
-    /// Whether enough voters have reported that one of them at least has heard of whoever holds a lease.
+    /// Whether so many nodes have reported that one of them at least has heard whoever holds a lease.
     fn is_quorum(&self, accounts: &Accounts<'_>) -> bool {
         let near = accounts.values().filter(|account| account.in_contact);
         match self.settings.policy {
-            crate::core::Policy::Ignore => true,
-            crate::core::Policy::Majority => near.count() >= self.settings.majority(),
+            Policy::Ignore => true,
+            Policy::Majority => near.count() >= self.settings.majority(),
         }
     }
 
@@ -128,7 +129,7 @@ impl Core {
         let left = self.has_left(node, accounts);
         if is_blocked(group, node, accounts) {
             Knowledge::Blocked
-        } else if left || self.is_dead_for_certain(group, node, leadership, accounts) {
+        } else if left || self.is_dead_for_certain(group, node, leadership) {
             Knowledge::Clear
         } else {
             Knowledge::Unknown

@@ -82,11 +82,16 @@ impl Core {
     /// members that it knows of, itself among them, may have promised it.
     pub(super) fn may_hold_lease(&self, node: &NodeName, declared: &BTreeSet<&NodeName>) -> bool {
         let profile = self.profile_of(node);
-        let supporters = profile.members.keys().filter(|name| {
-            let knows = self.profile_of(name).members.contains_key(node);
-            knows && !declared.contains(name)
-        });
+        let supporters = profile
+            .members
+            .keys()
+            .filter(|name| self.knows(name, node) && !declared.contains(name));
         supporters.count() >= profile.majority()
+    }
+
+    /// Whether a node has another one in its list of members.
+    pub(super) fn knows(&self, node: &NodeName, other: &NodeName) -> bool {
+        self.profile_of(node).members.contains_key(other)
     }
 
     /// What is known of a node's configuration: as it said last, else as somebody says who knows it, else as ours.

@@ -16,14 +16,24 @@ use std::time::Duration;
 
 impl Core {
     pub(super) fn note_deaths(&self, leadership: &mut Leadership, accounts: &Accounts<'_>) {
-        for name in self.peers.keys() {
-            if self.is_condemned(name, leadership, accounts) {
+        let strangers = self.strangers();
+        for name in self.peers.keys().chain(&strangers) {
+            let stranger = strangers.contains(name);
+            let condemned = match stranger {
+                true => self.is_disowned(name, accounts),
+                false => self.is_condemned(name, leadership, accounts),
+            };
+            if condemned {
                 let since = *leadership.condemned.entry(name.clone()).or_insert(self.now);
                 if self.now >= since + self.stop_margin() {
                     leadership.dead.entry(name.clone()).or_insert(since);
                 }
             } else {
                 leadership.condemned.remove(name);
+                // Nobody readmits a stranger here: it is back as soon as those that know it say so.
+                if stranger {
+                    leadership.dead.remove(name);
+                }
             }
         }
     }
@@ -65,23 +75,21 @@ impl Core {
         group: &GroupName,
         node: &NodeName,
         leadership: &Leadership,
-        accounts: &Accounts<'_>,
     ) -> bool {
-        if !self.settings.nodes.contains_key(node) {
-            return self.stranger_is_dead(node, accounts);
-        }
         let condemned = leadership.dead.get(node);
         condemned.is_some_and(|since| self.now >= *since + self.stop_margin_of(group))
     }
 
-    /// The same for a node that only others know: all of those must have declared it dead, and be enough.
-    fn stranger_is_dead(&self, node: &NodeName, accounts: &Accounts<'_>) -> bool {
+    /// Whether a node that only others know has been declared dead by enough of them; under `ignore` by all.
+    fn is_disowned(&self, node: &NodeName, accounts: &Accounts<'_>) -> bool {
         let declared: BTreeSet<_> = (accounts.iter())
             .filter(|(_, a)| a.in_contact && a.voting && a.report.dead.contains_key(node))
             .map(|(voter, _)| *voter)
             .collect();
         match self.settings.policy {
-            Policy::Ignore => !declared.is_empty(),
+            Policy::Ignore => (accounts.iter())
+                .filter(|(voter, a)| a.in_contact && self.knows(voter, node))
+                .all(|(voter, _)| declared.contains(voter)),
             Policy::Majority => !self.may_hold_lease(node, &declared),
         }
     }
@@ -119,18 +127,22 @@ impl Core {
                 .entry((*name).clone())
                 .or_insert(self.now);
         }
-        // Within one deadtime a better connected node could have taken over.
-        let patience = 2 * self.settings.deadtime;
         let lives = |name: &NodeName| {
             let mut near = accounts.values().filter(|account| account.in_contact);
             near.any(|account| !account.report.dead.contains_key(name))
         };
         let long = |name: &&&NodeName| {
             let since = leadership.out_of_contact.get(**name);
-            since.is_some_and(|since| self.now >= *since + patience)
+            since.is_some_and(|since| self.now >= *since + self.patience())
         };
         let expelled = away.iter().filter(long).filter(|name| lives(name));
         expelled.map(|name| (*name).clone()).collect()
+    }
+
+    /// How long a node may be out of contact before it is expelled: within half of it a better connected node could have
+    /// taken over.
+    fn patience(&self) -> Duration {
+        2 * self.settings.deadtime
     }
 
     /// When a node becomes dead for certain, for one group or another, or is to be expelled.
@@ -145,8 +157,8 @@ impl Core {
             .collect();
         let dead = leadership.dead.values();
         let groups = dead.flat_map(|t| margins.iter().map(|margin| *t + *margin));
-        let patience = 2 * self.settings.deadtime;
-        let out = leadership.out_of_contact.values().map(|t| *t + patience);
+        let out = leadership.out_of_contact.values();
+        let out = out.map(|t| *t + self.patience());
         base.chain(groups).chain(out).filter(|t| *t > start).min()
     }
 }
