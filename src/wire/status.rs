@@ -78,18 +78,19 @@ impl Profile {
     /// Whether votes and promises pass between nodes with these two: majorities of lists that differ by more than one
     /// member need not have a node in common.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        if self.members == other.members {
-            return self.policy == other.policy;
-        }
+        self.policy == other.policy
+            && (self.members == other.members || self.is_one_step_from(other))
+    }
+
+    /// Whether the lists of members differ by one at most, and in no role.
+    fn is_one_step_from(&self, other: &Self) -> bool {
         let names: BTreeSet<_> = self.members.keys().chain(other.members.keys()).collect();
         let common = names.iter().filter_map(|name| {
             let (one, another) = (self.members.get(*name)?, other.members.get(*name)?);
             Some(one == another)
         });
         let common: Vec<bool> = common.collect();
-        self.policy == other.policy
-            && names.len() <= common.len() + 1
-            && common.into_iter().all(|same| same)
+        names.len() <= common.len() + 1 && common.into_iter().all(|same| same)
     }
 
     /// Votes that make a majority of these members.
@@ -200,11 +201,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether a claim that a group is blocked on a node, made in some life of that node, is known to be void.
+    /// Whether a claim that a group is blocked on a node, made in some life of that node, is known to be void: whoever
+    /// knows of a later life, or has seen it cleared, does not make it any more.
     pub fn voids(&self, claim: &(GroupName, NodeName), life: Generation) -> bool {
-        self.lives
-            .get(&claim.1)
-            .is_some_and(|known| life < *known || (life == *known && self.cleared.contains(claim)))
+        let knows_better =
+            |known: &Generation| life < *known || (life == *known && self.cleared.contains(claim));
+        !self.blocked.contains(claim) && self.lives.get(&claim.1).is_some_and(knows_better)
     }
 }
 
@@ -424,4 +426,39 @@ pub enum Refusal {
     /// Too many requests wait already.
     #[error("too many requests are waiting on this node; try again in a moment")]
     Busy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_void_where_a_later_life_or_a_person_has_ended_it_and_nobody_there_makes_it() {
+        let node = NodeName::new("a").unwrap();
+        let claim = (GroupName::new("g").unwrap(), node.clone());
+        let knows = |life| Report {
+            lives: [(node.clone(), Generation(life))].into(),
+            ..Report::default()
+        };
+        assert!(!Report::default().voids(&claim, Generation(5)));
+        assert!(!knows(5).voids(&claim, Generation(5)), "of the same life");
+        assert!(
+            knows(6).voids(&claim, Generation(5)),
+            "of a life that is past"
+        );
+        let cleared = Report {
+            cleared: [claim.clone()].into(),
+            ..knows(5)
+        };
+        assert!(cleared.voids(&claim, Generation(5)));
+        assert!(!cleared.voids(&claim, Generation(6)), "blocked anew since");
+        let still = Report {
+            blocked: [claim.clone()].into(),
+            ..knows(6)
+        };
+        assert!(
+            !still.voids(&claim, Generation(5)),
+            "the later life says so, too"
+        );
+    }
 }
