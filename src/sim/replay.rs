@@ -20,7 +20,12 @@ impl<M: Mind> Sim<M> {
         let choice = self.random.below(4);
         if choice == 0 {
             // One that was held back is news, which people are told of: it must not come once nothing may happen.
-            let may_be_news = matches!(self.watch, Watch::Faults | Watch::Settling);
+            // Nor past a cut that stays: whoever is cut off would be heard all the same.
+            let may_be_news = match self.watch {
+                Watch::Faults => true,
+                Watch::Settling => self.scenario.extras.lasting.is_none(),
+                Watch::Steady | Watch::Asked => false,
+            };
             if may_be_news && let Some(old) = self.network.recorded() {
                 let happening = Happening::Arrive {
                     node,
