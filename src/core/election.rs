@@ -104,8 +104,8 @@ impl Core {
 
     /// Whether enough voters are in contact; always so under `ignore`.
     pub(super) fn could_be_elected(&self) -> bool {
-        let met = (self.peers.values()).filter(|p| self.is_near(p) && self.agrees_with(p));
-        self.settings.policy == Policy::Ignore || met.count() + 1 >= self.settings.majority()
+        let met = self.allies().count();
+        self.settings.policy == Policy::Ignore || met + 1 >= self.settings.majority()
     }
 
     /// Whether enough of them are free to follow this node: who has a leader stays with it.
@@ -114,7 +114,7 @@ impl Core {
             let status = peer.current();
             status.is_some_and(|s| !s.led || names(s.term.as_ref(), &self.settings.local))
         };
-        let near = (self.peers.values()).filter(|p| self.is_near(p) && self.agrees_with(p));
+        let near = self.allies().map(|(_, peer)| peer);
         self.settings.policy == Policy::Ignore
             || near.filter(free).count() + 1 >= self.settings.majority()
     }
@@ -169,8 +169,7 @@ impl Core {
         let able = move |s: &Status| {
             s.voting && !s.report.leaving && s.phase != Phase::Gone && (ignore || s.electable)
         };
-        let near = (self.peers.iter()).filter(|(_, p)| self.is_near(p) && self.agrees_with(p));
-        near.filter_map(move |(name, peer)| {
+        self.allies().filter_map(move |(name, peer)| {
             let status = peer.current().filter(|status| able(status))?;
             Some((name, status))
         })
@@ -211,8 +210,10 @@ impl Core {
     }
 
     fn latest_floor_in_contact(&self) -> Option<&Term> {
-        let peers = (self.peers.values()).filter(|p| self.is_near(p) && self.agrees_with(p));
-        peers.filter_map(|p| p.current()?.floor.as_ref()).max()
+        let floors = self
+            .allies()
+            .filter_map(|(_, p)| p.current()?.floor.as_ref());
+        floors.max()
     }
 
     fn term_number(&self) -> u64 {

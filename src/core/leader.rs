@@ -375,12 +375,10 @@ impl Core {
         match self.settings.policy {
             Policy::Ignore => true,
             Policy::Majority => {
-                let votes = self.peers.values().filter(|peer| {
+                let votes = self.allies().filter(|(_, peer)| {
                     let votes =
                         |s: &Status| s.voting && s.term == self.term && s.phase != Phase::Gone;
-                    self.is_near(peer)
-                        && self.agrees_with(peer)
-                        && peer.current().is_some_and(votes)
+                    peer.current().is_some_and(votes)
                 });
                 votes.count() + usize::from(self.voting()) >= self.settings.majority()
             }

@@ -109,16 +109,12 @@ impl Core {
 
     /// Whether a peer lacks our state although it has heard something that was sent since the last answer.
     fn is_asked(&self, status: &Status) -> bool {
-        let heard = status.heard.get(&self.settings.local);
-        let sent_at = heard.and_then(|heard| self.sent.time_of(heard.sequence));
-        status.asks.contains(&self.settings.local) && sent_at >= self.answered
+        status.asks.contains(&self.settings.local) && self.answered_by(status) >= self.answered
     }
 
     fn take_in(&mut self, name: &NodeName, status: Box<Status>) {
-        let local = &self.settings.local;
-        let echoed = status.heard.get(local).map(|heard| heard.sequence);
         // What answers nothing that was sent lately may have been under way for long: it is no sign of life.
-        let sent_at = echoed.and_then(|sequence| self.sent.time_of(sequence));
+        let sent_at = self.answered_by(&status);
         let fresh = sent_at.is_some_and(|at| self.now < at + self.settings.deadtime);
         self.notice_broken_promise(name, &status);
         self.note_life(name, &status, fresh);
@@ -127,7 +123,7 @@ impl Core {
         let binding = status.profile.agrees_with(&self.profile);
         let own = (&self.settings.local, self.settings.deadtime);
         if let Some(peer) = self.peers.get_mut(name) {
-            peer.accept(status, self.now, &self.sent, own, binding);
+            peer.accept(status, self.now, sent_at, own, binding);
         }
         self.note_departure(name);
     }
@@ -149,8 +145,9 @@ impl Core {
     }
 
     fn note_sign_of_life(&mut self, name: &NodeName, status: &Status) {
+        let sent_at = self.answered_by(status);
         if let Some(peer) = self.peers.get_mut(name) {
-            peer.accept_brief(status, self.now, &self.sent, &self.settings.local);
+            peer.accept_brief(self.now, sent_at);
         }
     }
 
@@ -335,10 +332,21 @@ impl Core {
         peer.in_contact(self.now, shortened(span))
     }
 
-    /// How many peers are near, and count on this node as it counts on them.
+    /// Peers that are near, and count on this node as it counts on them.
+    pub(super) fn allies(&self) -> impl Iterator<Item = (&NodeName, &Peer)> {
+        let peers = self.peers.iter();
+        peers.filter(|(_, peer)| self.is_near(peer) && self.agrees_with(peer))
+    }
+
+    /// How many they are.
     pub(super) fn reach(&self) -> u32 {
-        let near = (self.peers.values()).filter(|p| self.is_near(p) && self.agrees_with(p));
-        u32::try_from(near.count()).unwrap_or(u32::MAX)
+        u32::try_from(self.allies().count()).unwrap_or(u32::MAX)
+    }
+
+    /// When the heartbeat of ours was sent that a message answers, if that is remembered.
+    fn answered_by(&self, status: &Status) -> Option<Instant> {
+        let heard = status.heard.get(&self.settings.local)?;
+        self.sent.time_of(heard.sequence)
     }
 
     /// Whether this node's votes and promises count: not while it may have forgotten those of an earlier life.

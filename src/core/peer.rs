@@ -5,7 +5,6 @@
 
 use crate::core::event::Section;
 use crate::core::rules::shortened;
-use crate::core::sent::SentLog;
 use crate::core::time::Instant;
 use crate::ids::{Generation, LinkId, NodeName, PlanVersion, Sequence, Term};
 use crate::wire::status::{DeadReport, Heard, Phase, Status};
@@ -164,12 +163,13 @@ impl Peer {
         Freshness::Unverified
     }
 
-    /// Takes a verified message as the peer's present state. `binding`: what it promises counts.
+    /// Takes a verified message as the peer's present state. `sent_at`: when the heartbeat of ours was sent that it
+    /// echoes; `binding`: what it promises counts.
     pub(super) fn accept(
         &mut self,
         status: Box<Status>,
         now: Instant,
-        sent: &SentLog,
+        sent_at: Option<Instant>,
         own: (&NodeName, Duration),
         binding: bool,
     ) {
@@ -179,16 +179,16 @@ impl Peer {
             self.echoed = None;
             self.unpromised_since = None;
         }
-        self.said_after = None;
-        if let Some(heard) = status.heard.get(own.0)
-            && let Some(at) = sent.time_of(heard.sequence)
+        self.echoed = self.echoed.max(sent_at);
+        self.said_after = sent_at;
+        let promise = status.heard.get(own.0).is_some_and(|heard| heard.promise);
+        if let Some(at) = sent_at
+            && binding
+            && promise
+            && status.phase != Phase::Gone
         {
-            self.echoed = self.echoed.max(Some(at));
-            self.said_after = Some(at);
-            if binding && heard.promise && status.phase != Phase::Gone {
-                let until = at + shortened(status.deadtime.min(own.1));
-                self.promised_until = self.promised_until.max(Some(until));
-            }
+            let until = at + shortened(status.deadtime.min(own.1));
+            self.promised_until = self.promised_until.max(Some(until));
         }
         self.stated = Some(now);
         self.last_heard = Some(now);
@@ -196,16 +196,8 @@ impl Peer {
     }
 
     /// Takes a verified message that is not whole as a sign of life: it promises nothing.
-    pub(super) fn accept_brief(
-        &mut self,
-        status: &Status,
-        now: Instant,
-        sent: &SentLog,
-        local: &NodeName,
-    ) {
-        let echoed = status.heard.get(local);
-        let echoed = echoed.and_then(|heard| sent.time_of(heard.sequence));
-        self.echoed = self.echoed.max(echoed);
+    pub(super) fn accept_brief(&mut self, now: Instant, sent_at: Option<Instant>) {
+        self.echoed = self.echoed.max(sent_at);
         self.last_heard = Some(now);
     }
 
