@@ -223,6 +223,26 @@ fn a_seed_in_which_two_nodes_owned_a_group_holds() {
     must_hold_alone(1_001_112, 5, Policy::Majority);
 }
 
+/// Found by fresh seeds while the accounts of absent nodes were made.
+#[test]
+fn seeds_in_which_a_node_was_away_hold() {
+    must_hold_alone(963_904_728_185, 6, Policy::Majority);
+    must_hold_alone(963_904_728_150, 8, Policy::Majority);
+    must_hold_alone(884_443_285_466, 1, Policy::Ignore);
+}
+
+/// A node out of contact that has no place for a group, and that ran nothing of it, does not hold it up under `ignore`.
+#[test]
+fn a_seed_in_which_a_node_without_a_place_was_out_of_contact_holds() {
+    must_hold_alone(779_417_802_000, 2, Policy::Ignore);
+}
+
+/// A machine whose clock stood still and whose daemon then died in its first turn keeps what it ran until its record ends.
+#[test]
+fn a_seed_in_which_a_daemon_died_right_after_its_clock_stood_still_holds() {
+    must_hold_alone(779_417_801_953, 6, Policy::Majority);
+}
+
 #[test]
 fn the_largest_cluster_holds_too() {
     for seed in 0..number("SIM_LARGE_SEEDS").unwrap_or(4) {

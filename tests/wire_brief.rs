@@ -8,7 +8,7 @@ use ha_node::ids::{Generation, NodeName, Sequence};
 use ha_node::wire::brief::{Exchange, Taken};
 use ha_node::wire::codec::{Received, SenderFacts, decode};
 use ha_node::wire::keys::Keys;
-use ha_node::wire::status::{Heard, Phase, Status};
+use ha_node::wire::status::{Heard, Phase, Profile, Status};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -234,7 +234,10 @@ fn a_brief_heartbeat_says_nothing_of_what_it_leaves_out() {
     let mut head = status.clone();
     head.report.groups.clear();
     head.report.blocked.clear();
+    head.report.cleared.clear();
+    head.report.lives.clear();
     head.plan = None;
+    head.profile = Profile::default();
     assert_eq!(way.hear(&packet), Taken::Brief(Box::new(head)));
 }
 

@@ -126,7 +126,7 @@ impl Core {
         leadership: &Leadership,
         accounts: &Accounts<'_>,
     ) -> Knowledge {
-        let left = self.has_left(node, accounts);
+        let left = self.has_left(node, accounts) || self.never_runs(group, node);
         if is_blocked(group, node, accounts) {
             Knowledge::Blocked
         } else if left || self.is_dead_for_certain(group, node, leadership) {
@@ -134,6 +134,18 @@ impl Core {
         } else {
             Knowledge::Unknown
         }
+    }
+
+    /// Whether a node has no place for a group, and ran nothing of it when it was heard last. Under `ignore` nobody can tell
+    /// more of a node that is out of contact; under `majority` its lease must be over.
+    fn never_runs(&self, group: &GroupName, node: &NodeName) -> bool {
+        let listed = (self.settings.groups.get(group)).is_some_and(|g| g.nodes.contains(node));
+        let status = self.peers.get(node).and_then(|peer| peer.status.as_ref());
+        let idle = status.is_some_and(|status| {
+            let report = status.report.groups.get(group);
+            report.is_none_or(|report| report.state == GroupState::Stopped)
+        });
+        self.settings.policy == Policy::Ignore && !listed && idle
     }
 }
 

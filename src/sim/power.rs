@@ -125,9 +125,10 @@ impl<M: Mind> Sim<M> {
         let margin = self.scenario.stop_margin_max();
         let now = self.now;
         if let Some(machine) = self.nodes.get_mut(node)
-            && (machine.is_excused(now) || now < machine.excused_until)
+            && machine.is_excused(now)
         {
-            machine.excused_until = now + margin;
+            // Whatever releases its groups goes by its clock, which may have stood still as well.
+            machine.excused_until = machine.record_end(now).unwrap_or(now) + margin;
         }
         self.end_daemon(node);
         let end = self.nodes.get(node).and_then(|node| node.record_end(now));
