@@ -404,10 +404,10 @@ pub fn note_waited_for(directory: &Path, until: Lease, at: Instant) -> io::Resul
     replace(directory, WAITED_FOR, &Wait { until, at })
 }
 
-/// When the timer for this tenure rings. None if there is none, or it has rung: it rings once.
-pub fn waited_for(directory: &Path, until: Lease, now: Instant) -> Option<Instant> {
+/// When the timer for this tenure rings, or has rung: it rings once. None if none was set for it.
+pub fn waited_for(directory: &Path, until: Lease) -> Option<Instant> {
     let wait: Wait = read(directory, WAITED_FOR)?;
-    (wait.until == until && now < wait.at).then_some(wait.at)
+    (wait.until == until).then_some(wait.at)
 }
 
 /// Forgets all that was left: it is given up.

@@ -42,7 +42,7 @@ impl Core {
         let any_term = self.broken(BrokenRule::ReportsOfAnyTerm);
         for (name, peer) in &self.peers {
             let since_elected = leadership.elected_at.is_some_and(|at| peer.says_since(at));
-            let Some(status) = peer.current().filter(|_| self.agrees_with(peer)) else {
+            let Some(status) = peer.current().filter(|_| peer.agreement.binding) else {
                 continue;
             };
             if any_term || (status.term == self.term && since_elected) {

@@ -7,17 +7,29 @@
 
 use crate::core::Core;
 use crate::core::event::{Event, Section};
-use crate::core::peer::{Contact, Peer};
+use crate::core::peer::Contact;
 use crate::ids::NodeName;
 use crate::wire::status::{Profile, Status};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// How the configuration of a peer goes with ours. Found once when the peer says its state: ours does not change during
+/// a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Agreement {
+    /// Votes and promises pass between it and this node.
+    pub(super) binding: bool,
+    /// Its list of members is ours.
+    pub(super) same_members: bool,
+}
+
 impl Core {
-    /// Whether votes and promises pass between a peer and this node.
-    pub(super) fn agrees_with(&self, peer: &Peer) -> bool {
-        let status = peer.status.as_ref();
-        status.is_none_or(|status| status.profile.agrees_with(&self.profile))
+    /// How a peer's configuration goes with ours.
+    pub(super) fn agreement(&self, status: &Status) -> Agreement {
+        Agreement {
+            binding: status.profile.agrees_with(&self.profile),
+            same_members: status.profile.members == self.profile.members,
+        }
     }
 
     /// In what a peer's configuration differs from ours.
@@ -111,8 +123,10 @@ impl Core {
 
     /// Nodes of which only others know, as long as these are near.
     pub(super) fn strangers(&self) -> BTreeSet<NodeName> {
-        let near = self.peers.values().filter(|peer| self.is_near(peer));
-        let named = near
+        // Who has our list names nobody else: comparing all names in each turn would cost more than all the rest.
+        let differing =
+            (self.peers.values()).filter(|peer| !peer.agreement.same_members && self.is_near(peer));
+        let named = differing
             .filter_map(|peer| peer.status.as_ref())
             .flat_map(|status| status.profile.members.keys());
         named

@@ -129,7 +129,7 @@ impl Core {
             };
         }
         let heard = (self.peers.get(&term.leader))
-            .filter(|p| p.is_heard(self.now, self.settings.deadtime) && self.agrees_with(p));
+            .filter(|p| p.is_heard(self.now, self.settings.deadtime) && p.agreement.binding);
         let leads = heard
             .and_then(|p| p.current())
             .is_some_and(|s| s.term.as_ref() == Some(term));
@@ -183,7 +183,7 @@ impl Core {
             Policy::Ignore => self.candidate(),
         };
         let heard = (self.peers.iter())
-            .filter(|(_, p)| p.is_heard(self.now, self.settings.deadtime) && self.agrees_with(p));
+            .filter(|(_, p)| p.is_heard(self.now, self.settings.deadtime) && p.agreement.binding);
         heard
             .filter(|(name, _)| follow_anyone || wanted == Some(*name))
             .filter_map(|(name, peer)| {

@@ -57,7 +57,7 @@ impl Core {
                 let mut promises: Vec<_> = self
                     .peers
                     .values()
-                    .filter(|peer| self.agrees_with(peer))
+                    .filter(|peer| peer.agreement.binding)
                     .filter_map(|p| p.promised_until())
                     .collect();
                 promises.sort_unstable_by(|a, b| b.cmp(a));

@@ -120,10 +120,10 @@ impl Core {
         self.note_life(name, &status, fresh);
         self.note_difference(name, &status);
         self.note_words(name, &status, sent_at);
-        let binding = status.profile.agrees_with(&self.profile);
+        let agreement = self.agreement(&status);
         let own = (&self.settings.local, self.settings.deadtime);
         if let Some(peer) = self.peers.get_mut(name) {
-            peer.accept(status, self.now, sent_at, own, binding);
+            peer.accept(status, self.now, sent_at, own, agreement);
         }
         self.note_departure(name);
     }
@@ -323,7 +323,7 @@ impl Core {
         alive
             && !expelled
             && peer.hears_us(self.now, self.settings.deadtime)
-            && self.agrees_with(peer)
+            && peer.agreement.binding
     }
 
     /// Whether a peer is heard and hears this node, so lately that neither can have given the other up by any clock.
@@ -335,7 +335,7 @@ impl Core {
     /// Peers that are near, and count on this node as it counts on them.
     pub(super) fn allies(&self) -> impl Iterator<Item = (&NodeName, &Peer)> {
         let peers = self.peers.iter();
-        peers.filter(|(_, peer)| self.is_near(peer) && self.agrees_with(peer))
+        peers.filter(|(_, peer)| self.is_near(peer) && peer.agreement.binding)
     }
 
     /// How many they are.

@@ -3,6 +3,7 @@
 //! A message counts fully only when it names this life of ours as heard (`verified`): a packet recorded before this
 //! life began cannot do that, so nothing replayed from an earlier life has an effect beyond the echo that we send.
 
+use crate::core::agreement::Agreement;
 use crate::core::event::Section;
 use crate::core::rules::shortened;
 use crate::core::time::Instant;
@@ -68,6 +69,8 @@ pub(super) struct Peer {
     newest_verified: bool,
     /// The newest verified message that was whole.
     pub(super) status: Option<Box<Status>>,
+    /// How the configuration goes with ours of which that speaks; as one, until something is known.
+    pub(super) agreement: Agreement,
     /// When that came: how fresh everything is that it says.
     stated: Option<Instant>,
     /// When the newest verified message came, be it brief.
@@ -101,6 +104,10 @@ impl Peer {
             newest: None,
             newest_verified: false,
             status: None,
+            agreement: Agreement {
+                binding: true,
+                same_members: true,
+            },
             stated: None,
             last_heard: None,
             lacking: false,
@@ -164,14 +171,14 @@ impl Peer {
     }
 
     /// Takes a verified message as the peer's present state. `sent_at`: when the heartbeat of ours was sent that it
-    /// echoes; `binding`: what it promises counts.
+    /// echoes; `agreement`: whether what it promises counts.
     pub(super) fn accept(
         &mut self,
         status: Box<Status>,
         now: Instant,
         sent_at: Option<Instant>,
         own: (&NodeName, Duration),
-        binding: bool,
+        agreement: Agreement,
     ) {
         let same_life = (self.status.as_ref()).is_some_and(|s| s.generation == status.generation);
         if !same_life {
@@ -183,7 +190,7 @@ impl Peer {
         self.said_after = sent_at;
         let promise = status.heard.get(own.0).is_some_and(|heard| heard.promise);
         if let Some(at) = sent_at
-            && binding
+            && agreement.binding
             && promise
             && status.phase != Phase::Gone
         {
@@ -193,6 +200,7 @@ impl Peer {
         self.stated = Some(now);
         self.last_heard = Some(now);
         self.status = Some(status);
+        self.agreement = agreement;
     }
 
     /// Takes a verified message that is not whole as a sign of life: it promises nothing.

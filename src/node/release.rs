@@ -32,6 +32,10 @@ const RESTART_PATIENCE: Duration = Duration::from_millis(500);
 /// Least time for a release: its program starts within some 50 ms, and addresses go at once.
 const RESERVE_MIN: Duration = Duration::from_millis(250);
 
+/// Rest of the time in which a daemon can come back for which no timer is set anew: systemd does not start a release that
+/// has not ended yet a second time, so that a ring before its end would be lost.
+const SHORT_REST: Duration = Duration::from_millis(500);
+
 /// Pause between two looks at a lock, or for a sign of life.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -55,13 +59,16 @@ pub fn after_exit(options: &Options) -> anyhow::Result<()> {
         return release(options);
     }
     let now = process::boottime_now();
-    if until == Lease::Unlimited || tenure::waited_for(directory, until, now).is_some() {
+    let is_set = tenure::waited_for(directory, until).is_some_and(|rings| now < rings);
+    if until == Lease::Unlimited || is_set {
         return Ok(());
     }
     match runtime()?.block_on(timer::set(at)) {
         Ok(()) => {
+            // What the timer starts asks whether it was set for this.
             if let Err(error) = tenure::note_waited_for(directory, until, at) {
-                tracing::debug!("not noted that a timer is set: {error}");
+                tracing::warn!("cannot note that a timer is set: {error}, releasing at once");
+                return release(options);
             }
             tracing::info!(
                 "what the daemon held goes on for {} ms, in which it can come back",
@@ -115,8 +122,8 @@ fn reserve(left: &Left) -> Duration {
 /// The daemon runs, or a group did not stop; the rest was stopped all the same.
 pub fn release(options: &Options) -> anyhow::Result<()> {
     let directory = Path::new(tenure::DIRECTORY);
-    if timer::has_rung() {
-        runtime()?.block_on(wait_for_the_time(directory));
+    if timer::has_rung() && runtime()?.block_on(is_for_another_time(directory)) {
+        return Ok(());
     }
     let (_locks, hangs) = match runtime()?.block_on(take_locks(options)) {
         Mandate::Lives(held) => return nothing_to_do(&held),
@@ -137,14 +144,32 @@ pub fn release(options: &Options) -> anyhow::Result<()> {
     runtime()?.block_on(release_all(directory, left, config.as_ref(), hangs))
 }
 
-/// A timer that rang because the machine was suspended, or its clock set, may have rung early: judged anew, on the clock
-/// that counts suspended time.
-async fn wait_for_the_time(directory: &Path) {
-    let due = || {
-        let until = Left::load(directory)?.until();
-        tenure::waited_for(directory, until, process::boottime_now())
-    };
-    while due().is_some() {
+/// Whether the timer that rang asks for nothing now. One that was set for an earlier death does not: the daemon has been
+/// back since, and its next end sets another. One that rang early, as it does where the machine was suspended or its
+/// clock set, is set anew; a short rest is waited for here. systemd starts a daemon only once this release has ended, so
+/// that waiting for long would keep it from coming back.
+async fn is_for_another_time(directory: &Path) -> bool {
+    let mut anew = true;
+    loop {
+        let Some(left) = Left::load(directory) else {
+            return false;
+        };
+        let Some(at) = tenure::waited_for(directory, left.until()) else {
+            tracing::info!(
+                "nothing is released: the daemon was back after the death that this timer was set for"
+            );
+            return true;
+        };
+        let rest = at.since(process::boottime_now());
+        if rest.is_zero() {
+            return false;
+        }
+        if rest > SHORT_REST && std::mem::take(&mut anew) {
+            match timer::set(at).await {
+                Ok(()) => return true,
+                Err(error) => tracing::warn!("cannot set the timer anew: {error:#}, waiting here"),
+            }
+        }
         tokio::time::sleep(PAUSE).await;
     }
 }

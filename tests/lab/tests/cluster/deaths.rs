@@ -4,7 +4,8 @@ use crate::with_lab;
 use anyhow::{Context, ensure};
 use ha_node_lab::cluster::GROUP;
 use ha_node_lab::scenario::deaths;
-use ha_node_lab::{Cluster, Machine, Options, install};
+use ha_node_lab::{Cluster, Machine, Options, clock, install};
+use std::time::Duration;
 
 #[test]
 fn a_power_cut_is_survived_and_the_dead_node_comes_back() {
@@ -95,6 +96,43 @@ fn a_killed_daemon_that_is_back_in_time_goes_on_with_what_it_ran() {
 #[test]
 fn a_restarted_daemon_goes_on_with_what_it_ran() {
     nobody_notices(|owner, _| owner.systemctl(&["restart", install::UNIT]).map(drop));
+}
+
+/// The timer of the first restart rings while the daemon ends for the second one: what it starts must not keep the daemon
+/// from coming back. Where in the end it rings is not told, so several pauses are tried.
+#[test]
+fn a_daemon_that_ends_while_an_earlier_timer_rings_goes_on_with_what_it_ran() {
+    with_lab(|| {
+        let cluster = Cluster::form(Options::two())?;
+        let owner = cluster.owner()?;
+        let before = deaths::invocation(&owner)?;
+        for pause_millis in [1000, 1030, 1060, 1090] {
+            let restart = || owner.systemctl(&["restart", install::UNIT]).map(drop);
+            let seen = cluster.watch(|| {
+                let begin = clock::now();
+                restart()?;
+                std::thread::sleep(
+                    Duration::from_millis(pause_millis).saturating_sub(clock::now() - begin),
+                );
+                restart()?;
+                cluster.wait_formed()
+            })?;
+            seen.ensure_single_owner()?;
+            let absences = seen.owners.absences();
+            ensure!(
+                absences.is_empty(),
+                "after {pause_millis} ms: {:?}",
+                seen.owners
+            );
+            // The timer of the second restart.
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        ensure!(
+            deaths::invocation(&owner)? == before,
+            "the service was not restarted"
+        );
+        Ok(())
+    });
 }
 
 #[test]
