@@ -243,6 +243,13 @@ fn a_seed_in_which_a_daemon_died_right_after_its_clock_stood_still_holds() {
     must_hold_alone(779_417_801_953, 6, Policy::Majority);
 }
 
+/// A release called a group blocked in the last words of a life; what others had cleared earlier in that life voided it,
+/// and the group had two owners.
+#[test]
+fn a_seed_in_which_last_words_were_voided_by_an_earlier_clear_holds() {
+    must_hold_alone(551_266_000_761, 7, Policy::Majority);
+}
+
 #[test]
 fn the_largest_cluster_holds_too() {
     for seed in 0..number("SIM_LARGE_SEEDS").unwrap_or(4) {

@@ -127,7 +127,7 @@ impl Core {
         accounts: &Accounts<'_>,
     ) -> Knowledge {
         let left = self.has_left(node, accounts) || self.never_runs(group, node);
-        if is_blocked(group, node, accounts) {
+        if self.is_blocked(group, node, accounts) {
             Knowledge::Blocked
         } else if left || self.is_dead_for_certain(group, node, leadership) {
             Knowledge::Clear
@@ -147,16 +147,38 @@ impl Core {
         });
         self.settings.policy == Policy::Ignore && !listed && idle
     }
-}
 
-/// Whether somebody in contact remembers that a group could not be stopped on a node that is away, and nobody knows
-/// better.
-fn is_blocked(group: &GroupName, node: &NodeName, accounts: &Accounts<'_>) -> bool {
-    let claim = (group.clone(), node.clone());
-    let near = || accounts.values().filter(|account| account.in_contact);
-    let claims = near().filter(|account| account.report.blocked.contains(&claim));
-    let lives = claims.map(|account| account.report.lives.get(node).copied());
-    // A claim of unknown age cannot be void.
-    let mut lives = lives.map(|life| life.unwrap_or(Generation(u64::MAX)));
-    lives.any(|life| !near().any(|account| account.report.voids(&claim, life)))
+    /// Whether somebody in contact remembers that a group could not be stopped on a node that is away, and nobody knows
+    /// better.
+    fn is_blocked(&self, group: &GroupName, node: &NodeName, accounts: &Accounts<'_>) -> bool {
+        let claim = (group.clone(), node.clone());
+        let near = || accounts.values().filter(|account| account.in_contact);
+        let claims = near().filter(|account| account.report.blocked.contains(&claim));
+        let lives = claims.map(|account| account.report.lives.get(node).copied());
+        // A claim of unknown age cannot be void.
+        let mut lives = lives.map(|life| life.unwrap_or(Generation(u64::MAX)));
+        let voids = |account: &Account<'_>, life| {
+            account.report.voids(&claim, life)
+                && (account.heard).is_none_or(|heard| self.knows_last_words(node, life, heard))
+        };
+        lives.any(|life| !near().any(|account| voids(account, life)))
+    }
+
+    /// Whether who has heard this knows the last words of a life of a node, if that has said them here. What was cleared
+    /// before them says nothing of what they call blocked.
+    pub(super) fn knows_last_words(
+        &self,
+        node: &NodeName,
+        life: Generation,
+        heard: &BTreeMap<NodeName, Heard>,
+    ) -> bool {
+        let peer = self.peers.get(node);
+        let Some(last) = peer.filter(|peer| peer.life_that_left() == Some(life)) else {
+            return true;
+        };
+        let heard = heard
+            .get(node)
+            .map(|heard| (heard.generation, heard.sequence));
+        heard >= last.newest()
+    }
 }

@@ -366,6 +366,11 @@ impl Peer {
         }
     }
 
+    /// Its newest message, verified or not.
+    pub(super) fn newest(&self) -> Option<(Generation, Sequence)> {
+        self.newest
+    }
+
     /// Its newest life, verified or not.
     pub(super) fn newest_generation(&self) -> Option<Generation> {
         self.newest.map(|(generation, _)| generation)

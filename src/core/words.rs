@@ -6,7 +6,7 @@ use crate::core::io::Output;
 use crate::core::leader;
 use crate::core::time::Instant;
 use crate::ids::{Generation, GroupName, NodeName};
-use crate::wire::status::{GroupState, Report, Status, Wish};
+use crate::wire::status::{GroupState, Status, Wish};
 use std::collections::BTreeMap;
 
 impl Core {
@@ -40,7 +40,7 @@ impl Core {
     /// Takes over what a peer says of failed stops: its own, which are so, and what it knows of others'. Answers whether
     /// anything changed.
     fn note_claims(&mut self, name: &NodeName, status: &Status) -> bool {
-        let mut changed = self.note_void_claims(name, &status.report);
+        let mut changed = self.note_void_claims(name, status);
         let life = self.lives.get(name).copied();
         if life.is_some_and(|life| life < status.generation) {
             self.lives.insert(name.clone(), status.generation);
@@ -68,13 +68,17 @@ impl Core {
     }
 
     /// Drops what is remembered of third nodes and was cleared since, or was said in a life of theirs that is past.
-    fn note_void_claims(&mut self, name: &NodeName, report: &Report) -> bool {
+    fn note_void_claims(&mut self, name: &NodeName, status: &Status) -> bool {
+        let report = &status.report;
         let life = |lives: &BTreeMap<NodeName, Generation>, node: &NodeName| {
             lives.get(node).copied().unwrap_or_default()
         };
         let void: Vec<_> = (self.blocked_elsewhere.iter())
             .filter(|(_, node)| node != name)
-            .filter(|claim| report.voids(claim, life(&self.lives, &claim.1)))
+            .filter(|claim| {
+                let (node, life) = (&claim.1, life(&self.lives, &claim.1));
+                report.voids(claim, life) && self.knows_last_words(node, life, &status.heard)
+            })
             .cloned()
             .collect();
         for claim in &void {
