@@ -250,6 +250,12 @@ fn a_seed_in_which_last_words_were_voided_by_an_earlier_clear_holds() {
     must_hold_alone(551_266_000_761, 7, Policy::Majority);
 }
 
+/// A node that a new file takes off a group's list completed the start that its earlier life had begun.
+#[test]
+fn a_seed_in_which_a_node_was_taken_off_the_list_while_it_started_holds() {
+    must_hold_alone(852_049_746_677, 2, Policy::Ignore);
+}
+
 #[test]
 fn the_largest_cluster_holds_too() {
     for seed in 0..number("SIM_LARGE_SEEDS").unwrap_or(4) {

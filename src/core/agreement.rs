@@ -52,9 +52,13 @@ impl Core {
     }
 
     /// Tells people once in what a peer's configuration differs.
-    pub(super) fn note_difference(&mut self, name: &NodeName, status: &Status) {
+    pub(super) fn note_difference(
+        &mut self,
+        name: &NodeName,
+        status: &Status,
+        agreement: Agreement,
+    ) {
         let sections = self.differences(status);
-        let apart = !status.profile.agrees_with(&self.profile);
         let Some(peer) = self.peers.get_mut(name) else {
             return;
         };
@@ -64,7 +68,7 @@ impl Core {
             self.event(Event::ConfigDiffers {
                 peer,
                 sections,
-                apart,
+                apart: !agreement.binding,
             });
         }
     }

@@ -39,8 +39,12 @@ impl Core {
             match (activity, self.duty(&name)) {
                 // Another node may have it by now: addresses first.
                 (Activity::Leftover, _) => self.order_stop(&name, Urgency::LeaseLost),
-                (Activity::Inherited, _) if self.holds_lease() => self.order_adoption(&name),
-                (Activity::Inherited, _) => self.order_stop(&name, Urgency::LeaseLost),
+                (Activity::Inherited, _) if !self.holds_lease() => {
+                    self.order_stop(&name, Urgency::LeaseLost);
+                }
+                (Activity::Inherited, _) if self.may_run_here(&name) => self.order_adoption(&name),
+                // The file has been changed since: what goes on is not watched, nor is a start under way completed.
+                (Activity::Inherited, _) => self.order_stop(&name, Urgency::Orderly),
                 (Activity::Stopped, Duty::Run { pinned })
                     if may_start && fitness != Fitness::Unfit && self.may_run_here(&name) =>
                 {

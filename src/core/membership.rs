@@ -118,9 +118,9 @@ impl Core {
         let fresh = sent_at.is_some_and(|at| self.now < at + self.settings.deadtime);
         self.notice_broken_promise(name, &status);
         self.note_life(name, &status, fresh);
-        self.note_difference(name, &status);
-        self.note_words(name, &status, sent_at);
         let agreement = self.agreement(&status);
+        self.note_difference(name, &status, agreement);
+        self.note_words(name, &status, sent_at);
         let own = (&self.settings.local, self.settings.deadtime);
         if let Some(peer) = self.peers.get_mut(name) {
             peer.accept(status, self.now, sent_at, own, agreement);

@@ -163,8 +163,7 @@ impl<M: Mind> Sim<M> {
         let daemon = machine.daemon.as_ref();
         let known = daemon.and_then(|it| it.settings.groups.get(group));
         let allowed = known.is_some_and(|known| known.nodes.contains(&name));
-        // What runs already may be adopted: the leader moves it.
-        if !allowed && machine.hands.state(group) != HandState::Leftover {
+        if !allowed {
             return self.fail(
                 "placement",
                 format!("{name} starts {group}, which it must not run"),

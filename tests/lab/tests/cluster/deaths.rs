@@ -98,8 +98,8 @@ fn a_restarted_daemon_goes_on_with_what_it_ran() {
     nobody_notices(|owner, _| owner.systemctl(&["restart", install::UNIT]).map(drop));
 }
 
-/// The timer of the first restart rings while the daemon ends for the second one: what it starts must not keep the daemon
-/// from coming back. Where in the end it rings is not told, so several pauses are tried.
+/// The timer of the first restart rings while the daemon ends for the second one: the release that it starts must not keep
+/// the daemon from coming back. The end takes some 100 ms, and each pause lets the timer ring in another part of it.
 #[test]
 fn a_daemon_that_ends_while_an_earlier_timer_rings_goes_on_with_what_it_ran() {
     with_lab(|| {
