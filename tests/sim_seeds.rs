@@ -256,6 +256,19 @@ fn a_seed_in_which_a_node_was_taken_off_the_list_while_it_started_holds() {
     must_hold_alone(852_049_746_677, 2, Policy::Ignore);
 }
 
+/// Packets that had been held back came while the cluster settled, and were news then.
+#[test]
+fn seeds_in_which_old_packets_came_late_hold() {
+    must_hold_alone(402_771_900_505, 2, Policy::Majority);
+    must_hold_alone(402_771_900_398, 3, Policy::Ignore);
+}
+
+/// One direction of a pair stays cut, and the node that nobody hears starts.
+#[test]
+fn a_seed_in_which_the_mute_one_of_a_pair_started_holds() {
+    must_hold_alone(852_049_746_747, 2, Policy::Ignore);
+}
+
 #[test]
 fn the_largest_cluster_holds_too() {
     for seed in 0..number("SIM_LARGE_SEEDS").unwrap_or(4) {

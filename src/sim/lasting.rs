@@ -149,6 +149,8 @@ impl<M: Mind> Sim<M> {
             (Policy::Ignore, Lasting::Deaf(node) | Lasting::Mute(node) | Lasting::Alone(node)) => {
                 Some(node)
             }
+            // In a pair that is the same as being mute.
+            (Policy::Ignore, Lasting::Direction(node, _)) if self.nodes.len() == 2 => Some(node),
             (Policy::Majority | Policy::Ignore, _) => None,
         };
         let well = |group: &GroupName| {

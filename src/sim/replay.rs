@@ -7,7 +7,6 @@ use crate::sim::check::{self, Failure};
 use crate::sim::clock::nanos;
 use crate::sim::cluster::{Sim, input};
 use crate::sim::happening::Happening;
-use crate::sim::settle::Watch;
 use crate::sim::transport;
 use crate::wire::brief::Taken;
 
@@ -19,14 +18,10 @@ impl<M: Mind> Sim<M> {
         }
         let choice = self.random.below(4);
         if choice == 0 {
-            // One that was held back is news, which people are told of: it must not come once nothing may happen.
-            // Nor past a cut that stays: whoever is cut off would be heard all the same.
-            let may_be_news = match self.watch {
-                Watch::Faults => true,
-                Watch::Settling => self.scenario.extras.lasting.is_none(),
-                Watch::Steady | Watch::Asked => false,
-            };
-            if may_be_news && let Some(old) = self.network.recorded() {
+            // One that was held back is news, which has its effect once: a fault like any other.
+            if self.watch.allows_faults()
+                && let Some(old) = self.network.recorded()
+            {
                 let happening = Happening::Arrive {
                     node,
                     link: old.link,
