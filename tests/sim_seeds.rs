@@ -269,6 +269,31 @@ fn a_seed_in_which_the_mute_one_of_a_pair_started_holds() {
     must_hold_alone(852_049_746_747, 2, Policy::Ignore);
 }
 
+/// A release could not stop a group, and none of the others heard a word of it: no machine could know.
+#[test]
+fn seeds_in_which_nobody_heard_of_a_stuck_group_hold() {
+    must_hold_alone(617_000_130_197, 3, Policy::Majority);
+    must_hold_alone(617_000_130_757, 3, Policy::Majority);
+}
+
+/// That a start had failed was said after the order to stop: it did not count as one of the trials.
+#[test]
+fn a_seed_in_which_an_answer_came_after_the_next_order_holds() {
+    must_hold_alone(617_000_230_167, 3, Policy::Ignore);
+}
+
+/// The watchdog reset a machine while one direction stayed cut, and the machine was long in coming back.
+#[test]
+fn a_seed_in_which_a_machine_booted_late_holds() {
+    must_hold_alone(617_000_250_056, 5, Policy::Majority);
+}
+
+/// A node gave up thirty groups, one after another, after all had healed.
+#[test]
+fn a_seed_in_which_many_groups_were_given_up_holds() {
+    must_hold_alone(617_000_320_268, 2, Policy::Ignore);
+}
+
 #[test]
 fn the_largest_cluster_holds_too() {
     for seed in 0..number("SIM_LARGE_SEEDS").unwrap_or(4) {

@@ -58,6 +58,7 @@ pub fn ownership<M: Mind>(
     for group in scenario.all_groups() {
         let holders: Vec<usize> = std::iter::zip(0.., nodes)
             .filter(|(_, node)| node.hands.holds(group) && !node.is_excused(now))
+            .filter(|(_, node)| !node.is_taken_unknowingly(group))
             .map(|(index, _)| index)
             .collect();
         if holders.len() < 2 {

@@ -3,7 +3,7 @@
 //! [`Sim::step`] takes one happening from the queue, lets the machine concerned act, and looks whether the
 //! invariants hold. Each output of a core is carried out at once and in order, as the daemon does it.
 
-use crate::core::{GroupOutcome, Input, Request};
+use crate::core::{GroupOutcome, Input, Request, Scope};
 use crate::ids::{GroupName, LinkId, RequestId};
 use crate::sim::check::{self, Failure};
 use crate::sim::clock::{Clock, Nanos, Queue, nanos};
@@ -97,6 +97,7 @@ impl<M: Mind> Sim<M> {
                 manner: Manner::default(),
                 record: None,
                 hands: Hands::new(sim.scenario.groups.keys(), Skill::of(&sim.scenario)),
+                untold: BTreeMap::new(),
                 pause: None,
                 excused_until: 0,
                 disturbed: 0,
@@ -121,10 +122,11 @@ impl<M: Mind> Sim<M> {
         self.check_ownership()
     }
 
-    fn check_ownership(&self) -> Result<(), Failure> {
+    fn check_ownership(&mut self) -> Result<(), Failure> {
         if !self.doubles {
             return Ok(());
         }
+        self.excuse_what_nobody_knows();
         check::ownership(self.now, &self.scenario, &self.network, &self.nodes)
     }
 
@@ -279,6 +281,9 @@ impl<M: Mind> Sim<M> {
         };
         let taken = daemon.exchange.take(heartbeat);
         daemon.saw(Recorded { link, packet });
+        if let Taken::Whole(status) = &taken {
+            self.hear_of_stuck(node, status);
+        }
         self.turn(node, input(link, taken))?;
         self.maybe_replay(node)
     }
@@ -392,6 +397,7 @@ impl<M: Mind> Sim<M> {
     fn on_clear(&mut self, group: &GroupName) {
         for machine in &mut self.nodes {
             machine.hands.repair(group);
+            machine.untold.remove(group);
         }
         let until = self.now + 5 * nanos(self.scenario.deadtime);
         self.cleared_until.insert(group.clone(), until);
@@ -419,6 +425,9 @@ impl<M: Mind> Sim<M> {
             return Ok(None);
         };
         daemon.pending.insert(id, now);
+        if matches!(request, Request::Standby(scope) if scope != Scope::All) {
+            daemon.handing_over.insert(id);
+        }
         self.hands_changed = true;
         self.note_node(node, format_args!("request {} {request:?}", id.0));
         self.turn(node, Input::Request { id, request })?;

@@ -119,7 +119,7 @@ impl<M: Mind> Sim<M> {
             group,
             outcome,
         } = answer;
-        self.note_start(node, &group, &outcome);
+        self.note_start(node, &group, order, &outcome);
         self.turn(
             node,
             Input::Group {

@@ -2,7 +2,7 @@
 //! nobody starts them forever.
 
 use crate::core::{GroupOutcome, Input, Reaction};
-use crate::ids::GroupName;
+use crate::ids::{GroupName, RequestId};
 use crate::sim::Mind;
 use crate::sim::check::Failure;
 use crate::sim::clock::{Nanos, nanos};
@@ -23,6 +23,8 @@ const FORGIVEN_AFTER: u32 = 10;
 pub struct Attempts {
     defeats: BTreeMap<GroupName, Defeat>,
     restarts: BTreeMap<GroupName, VecDeque<Nanos>>,
+    /// The newest order of each group: an answer to an earlier one comes too late to count.
+    orders: BTreeMap<GroupName, RequestId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,10 @@ struct Defeat {
 }
 
 impl Attempts {
+    fn is_newest(&self, group: &GroupName, order: Option<RequestId>) -> bool {
+        order.is_none() || self.orders.get(group).copied() == order
+    }
+
     /// A start has failed.
     pub fn note_defeat(&mut self, group: &GroupName, now: Nanos) {
         let fresh = Defeat {
@@ -136,8 +142,22 @@ impl<M: Mind> Sim<M> {
         settings.map(|it| it.policy("unit")).unwrap_or_default()
     }
 
+    /// An order was given.
+    pub(super) fn note_order(&mut self, node: usize, group: &GroupName, order: RequestId) {
+        let daemon = self.nodes.get_mut(node).and_then(|it| it.daemon.as_mut());
+        if let Some(daemon) = daemon {
+            daemon.attempts.orders.insert(group.clone(), order);
+        }
+    }
+
     /// What a start has led to; one that went well may not last.
-    pub(super) fn note_start(&mut self, node: usize, group: &GroupName, outcome: &GroupOutcome) {
+    pub(super) fn note_start(
+        &mut self,
+        node: usize,
+        group: &GroupName,
+        order: Option<RequestId>,
+        outcome: &GroupOutcome,
+    ) {
         let now = self.now;
         let daemon = self.nodes.get_mut(node).and_then(|it| it.daemon.as_mut());
         let Some(daemon) = daemon else {
@@ -147,8 +167,11 @@ impl<M: Mind> Sim<M> {
             GroupOutcome::Started | GroupOutcome::Recovered { .. } => {
                 daemon.attempts.note_success(group);
             }
-            GroupOutcome::StartFailed { .. } => daemon.attempts.note_defeat(group, now),
-            GroupOutcome::StartRefused
+            GroupOutcome::StartFailed { .. } if daemon.attempts.is_newest(group, order) => {
+                daemon.attempts.note_defeat(group, now);
+            }
+            GroupOutcome::StartFailed { .. }
+            | GroupOutcome::StartRefused
             | GroupOutcome::Stopped
             | GroupOutcome::StopFailed { .. }
             | GroupOutcome::Failed { .. }

@@ -107,6 +107,7 @@ impl<M: Mind> Sim<M> {
     fn must_live_with(&mut self, lasting: Lasting) -> Result<(), Failure> {
         self.run_until(self.now + self.scenario.grieving_time())?;
         self.people_tidy_up()?;
+        self.await_hand_overs()?;
         let (deadtime, step) = (
             nanos(self.scenario.deadtime),
             nanos(self.scenario.keepalive),

@@ -34,6 +34,7 @@ pub mod skill;
 pub mod trace;
 pub mod transport;
 pub mod trouble;
+pub mod untold;
 
 pub use check::Failure;
 pub use cluster::Sim;

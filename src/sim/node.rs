@@ -1,7 +1,7 @@
 //! One virtual machine: its clock, its disk, its resources, and the daemon's present life, if there is one.
 
 use crate::core::{Inheritance, Input, Lease, Persistent, Settings};
-use crate::ids::{Generation, NodeName, RequestId, Sequence};
+use crate::ids::{Generation, GroupName, NodeName, RequestId, Sequence};
 use crate::sim::Mind;
 use crate::sim::clock::{Clock, Nanos};
 use crate::sim::disk::Disk;
@@ -10,9 +10,10 @@ use crate::sim::failures::Attempts;
 use crate::sim::hands::Hands;
 use crate::sim::happening::Happening;
 use crate::sim::network::Recorded;
+use crate::sim::untold::Untold;
 use crate::wire::brief::Exchange;
 use crate::wire::status::Status;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Packets that wait at most for a daemon that stands still; later ones are lost, as in a full socket buffer.
 const INBOX_MAX: usize = 64;
@@ -91,6 +92,8 @@ pub struct Daemon<M> {
     pub seen: VecDeque<Recorded>,
     /// Requests without a reply, and since when.
     pub pending: BTreeMap<RequestId, Nanos>,
+    /// Those of them that move one group after another.
+    pub handing_over: BTreeSet<RequestId>,
     /// What it has tried in vain.
     pub attempts: Attempts,
     /// Of the last heartbeat that it sent.
@@ -146,6 +149,8 @@ pub struct Node<M> {
     pub record: Option<(Inheritance, Box<Status>)>,
     /// Its resources.
     pub hands: Hands,
+    /// Those that a release could not stop, and who knows of them.
+    pub untold: BTreeMap<GroupName, Untold>,
     /// Whether it stands still.
     pub pause: Option<Pause>,
     /// Up to when it may hold what its lease no longer covers, since it stood still.
@@ -198,6 +203,7 @@ impl<M: Mind> Node<M> {
             exchange: Exchange::default(),
             seen: VecDeque::new(),
             pending: BTreeMap::new(),
+            handing_over: BTreeSet::new(),
             attempts: Attempts::default(),
             sequence: Sequence(0),
             leaving: false,
@@ -244,6 +250,11 @@ impl<M: Mind> Node<M> {
     pub fn is_excused(&self, now: Nanos) -> bool {
         let stands = |pause: &Pause| pause.kind == PauseKind::Frozen || !self.lease_holds(now);
         now < self.excused_until || self.pause.as_ref().is_some_and(stands)
+    }
+
+    /// Whether a group that is stuck here was started elsewhere by nodes that could not know.
+    pub fn is_taken_unknowingly(&self, group: &GroupName) -> bool {
+        self.untold.get(group).is_some_and(Untold::is_taken)
     }
 
     /// Hands an input to the core.

@@ -8,6 +8,7 @@ use crate::sim::clock::nanos;
 use crate::sim::cluster::Sim;
 use crate::sim::hands::{HandState, Work};
 use crate::sim::happening::Happening;
+use crate::sim::node::Daemon;
 use crate::sim::transport::{self, Packet};
 use crate::wire::status::Status;
 
@@ -41,7 +42,11 @@ impl<M: Mind> Sim<M> {
                     .nodes
                     .get_mut(node)
                     .and_then(|node| node.daemon.as_mut());
-                if daemon.is_some_and(|daemon| daemon.pending.remove(&id).is_none()) {
+                let is_answered = |daemon: &mut Daemon<M>| {
+                    daemon.handing_over.remove(&id);
+                    daemon.pending.remove(&id).is_none()
+                };
+                if daemon.is_some_and(is_answered) {
                     return self.fail("reply", format!("request {} was answered twice", id.0));
                 }
                 self.replies.insert(id, result);
@@ -155,6 +160,7 @@ impl<M: Mind> Sim<M> {
         order: RequestId,
     ) -> Result<(), Failure> {
         self.note_node(node, format_args!("start {group} (order {})", order.0));
+        self.note_order(node, group, order);
         self.judge_attempt(node, group, false)?;
         let Some(machine) = self.nodes.get_mut(node) else {
             return Ok(());
@@ -169,6 +175,7 @@ impl<M: Mind> Sim<M> {
                 format!("{name} starts {group}, which it must not run"),
             );
         }
+        machine.untold.remove(group);
         let afresh = machine.hands.state(group) == HandState::Stopped;
         if machine.links_down && afresh && self.scenario.nodes.len() > 1 {
             let text = format!("{name} starts {group} and has no link of its own");
@@ -192,6 +199,7 @@ impl<M: Mind> Sim<M> {
         order: RequestId,
     ) -> Result<(), Failure> {
         self.note_node(node, format_args!("restart {group} (order {})", order.0));
+        self.note_order(node, group, order);
         self.judge_attempt(node, group, true)?;
         let Some(machine) = self.nodes.get_mut(node) else {
             return Ok(());
@@ -216,6 +224,7 @@ impl<M: Mind> Sim<M> {
             node,
             format_args!("stop {group} {urgency:?} (order {})", order.0),
         );
+        self.note_order(node, group, order);
         let Some(machine) = self.nodes.get_mut(node) else {
             return Ok(());
         };

@@ -102,6 +102,7 @@ impl<M: Mind> Sim<M> {
         machine.record = None;
         machine.pause = None;
         machine.hands = Hands::new(self.scenario.groups.keys(), skill);
+        machine.untold.clear();
         machine.excused_until = 0;
         machine.disturbed = now;
         self.hands_changed();
@@ -195,6 +196,7 @@ impl<M: Mind> Sim<M> {
             if fails && self.trouble_random.chance(500) {
                 if let Some(machine) = self.nodes.get_mut(node) {
                     machine.hands.get_stuck(&group);
+                    machine.untold.entry(group.clone()).or_default();
                 }
                 stuck.insert(group);
             }
@@ -335,7 +337,10 @@ impl<M: Mind> Sim<M> {
     fn reset(&mut self, node: usize) {
         self.note_node(node, format_args!("watchdog resets the machine"));
         self.power_cut(node);
-        let back = self.now + self.random.below(4 * nanos(self.scenario.deadtime));
+        let boot_takes = self.random.below(4 * nanos(self.scenario.deadtime));
+        // Once faults are over, all machines are back within a deadtime.
+        let longest = if self.watch.allows_faults() { 4 } else { 1 };
+        let back = self.now + boot_takes * longest / 4;
         self.queue.push(back, Happening::Boot { node });
     }
 

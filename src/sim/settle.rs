@@ -188,20 +188,40 @@ impl<M: Mind> Sim<M> {
         Ok(())
     }
 
-    /// Waits until everything is as it should be; returns how long that took.
+    /// Waits until everything is as it should be; returns how long that took after people's requests were carried out.
     ///
     /// # Errors
     /// An invariant that did not hold, or why it is not settled within `bound`.
     pub fn settle(&mut self, bound: Nanos, invariant: &'static str) -> Result<Nanos, Failure> {
-        let (begin, step) = (self.now, nanos(self.scenario.keepalive));
+        let (mut begin, step) = (self.now, nanos(self.scenario.keepalive));
+        let latest = begin + REPLY_MAX;
         loop {
             self.run_until(self.now + step)?;
             match self.settled() {
                 Ok(()) => return Ok(self.now - begin),
+                Err(_) if self.hands_over() && self.now < latest => begin = self.now,
                 Err(reason) if self.now >= begin + bound => return self.fail(invariant, reason),
                 Err(_) => {}
             }
         }
+    }
+
+    /// Waits for people's requests that move groups.
+    ///
+    /// # Errors
+    /// An invariant that did not hold.
+    pub(super) fn await_hand_overs(&mut self) -> Result<(), Failure> {
+        let (step, latest) = (nanos(self.scenario.keepalive), self.now + REPLY_MAX);
+        while self.hands_over() && self.now < latest {
+            self.run_until(self.now + step)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a person's request still moves one group after another.
+    fn hands_over(&self) -> bool {
+        let mut daemons = self.nodes.iter().filter_map(|node| node.daemon.as_ref());
+        daemons.any(|daemon| !daemon.handing_over.is_empty())
     }
 
     /// Nodes whose daemon runs, and what each of them shows.
@@ -222,6 +242,9 @@ impl<M: Mind> Sim<M> {
         let expected = self.nodes.iter().filter(|node| !node.stays_down).count();
         if views.len() < expected {
             return Err(format!("only {} of {expected} daemons run", views.len()));
+        }
+        if self.hands_over() {
+            return Err(String::from("a person's request still moves groups"));
         }
         let term = views.values().find_map(|view| view.term.clone());
         for view in views.values() {
