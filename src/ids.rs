@@ -141,6 +141,9 @@ number_type! {
     /// Position of a message among those of its sender's generation, from 1 (Heartbeat's `seq`).
     Sequence
 }
+/// Which message of a node: its life, and the place in it. Later ones are larger.
+pub type MessageId = (Generation, Sequence);
+
 number_type! {
     /// Position of a plan among those of its term, from 1; 0 stands for "no plan yet".
     PlanVersion

@@ -12,7 +12,7 @@ mod core_support;
 use core_support::{Cluster, DEADTIME, DRIVER, KEEPALIVE, group, node};
 use ha_node::core::event::Event;
 use ha_node::core::{FailurePolicy, Policy, Reaction, Request, Scope};
-use ha_node::wire::status::Refusal;
+use ha_node::wire::status::{Refusal, last_words};
 use std::time::Duration;
 
 /// How long a failure counts here, in milliseconds.
@@ -328,4 +328,79 @@ fn what_could_not_start_for_want_of_a_lease_has_not_failed() {
     cluster.run(5 * DEADTIME);
     assert_eq!(cluster.owners("g"), ["a"]);
     assert!(cluster.failures("b", "g").is_empty());
+}
+
+/// `v` cannot stop `g`, and all hear it. Then `b` hears no more of `v`, and a person clears `g` on `b`. `v` says to `a` all
+/// the same that it is blocked, and dies: nobody has repaired it.
+#[test]
+fn a_clearing_where_its_node_is_not_heard_does_not_void_what_others_hear_of_it_later() {
+    let nodes = ["a", "b", "v"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["v", "a", "b"])]);
+    cluster.start(&["a"]);
+    cluster.run(300);
+    cluster.start(&["b", "v"]);
+    cluster.run(10 * DEADTIME);
+    let to = |name| Request::Move {
+        group: group("g"),
+        node: node(name),
+    };
+    cluster.ask("a", 1, to("v"));
+    cluster.run(10 * DEADTIME);
+    cluster.stops_fail.insert((node("v"), group("g")));
+    cluster.ask("a", 2, to("b"));
+    cluster.run(10 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["v"]);
+    cluster.part("v", &["b"]);
+    cluster.run(DEADTIME + KEEPALIVE);
+    cluster.ask("b", 3, Request::Clear(group("g")));
+    cluster.run(4 * KEEPALIVE);
+    let _ = cluster.daemon_dies("v");
+    cluster.run(60 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["v"], "nobody has repaired it");
+}
+
+/// `v` could once not stop `g`, and that was cleared. Then its daemon dies and its release cannot stop `g`: only `b` hears
+/// it. The leader `a` has seen the clearing, which is older than what `b` has heard.
+#[test]
+fn an_earlier_clearing_does_not_void_what_another_node_has_heard_later() {
+    for leader_hears in [false, true] {
+        let nodes = ["a", "b", "v"];
+        let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["v", "a", "b"])]);
+        cluster.start(&["a"]);
+        cluster.run(300);
+        cluster.start(&["b", "v"]);
+        cluster.run(10 * DEADTIME);
+        assert_eq!(cluster.leader("b").as_deref(), Some("a"));
+        let to = |name| Request::Move {
+            group: group("g"),
+            node: node(name),
+        };
+        cluster.ask("a", 1, to("v"));
+        cluster.run(10 * DEADTIME);
+        assert_eq!(cluster.owners("g"), ["v"]);
+        cluster.stops_fail.insert((node("v"), group("g")));
+        cluster.ask("a", 2, to("b"));
+        cluster.run(10 * DEADTIME);
+        cluster.stops_fail.clear();
+        cluster.ask("a", 3, Request::Clear(group("g")));
+        cluster.run(10 * DEADTIME);
+        cluster.ask("a", 4, to("v"));
+        cluster.run(10 * DEADTIME);
+        assert_eq!(cluster.owners("g"), ["v"]);
+
+        let (_, _, newest) = cluster.daemon_dies("v");
+        let words = last_words(*newest.unwrap(), &[group("g")].into());
+        cluster.cut("v", if leader_hears { "b" } else { "a" });
+        cluster.say("v", &words);
+        cluster.run(60 * DEADTIME);
+        assert_eq!(
+            cluster.owners("g"),
+            ["v"],
+            "the leader heard: {leader_hears}"
+        );
+        cluster.release("v", "g");
+        cluster.ask("a", 5, Request::Clear(group("g")));
+        cluster.run(10 * DEADTIME);
+        assert_eq!(cluster.owners("g").len(), 1, "cleared by a person");
+    }
 }

@@ -9,7 +9,7 @@ use crate::core::plan::Knowledge;
 use crate::core::rules::BrokenRule;
 use crate::core::settings::Policy;
 use crate::ids::{Generation, GroupName, NodeName};
-use crate::wire::status::{Assignment, GroupState, Heard, Report};
+use crate::wire::status::{Assignment, GroupState, Heard, Report, claims_up_to};
 use std::collections::BTreeMap;
 
 /// What the leader has from one node under its own term.
@@ -154,31 +154,11 @@ impl Core {
         let claim = (group.clone(), node.clone());
         let near = || accounts.values().filter(|account| account.in_contact);
         let claims = near().filter(|account| account.report.blocked.contains(&claim));
-        let lives = claims.map(|account| account.report.lives.get(node).copied());
-        // A claim of unknown age cannot be void.
-        let mut lives = lives.map(|life| life.unwrap_or(Generation(u64::MAX)));
-        let voids = |account: &Account<'_>, life| {
-            account.report.voids(&claim, life)
-                && (account.heard).is_none_or(|heard| self.knows_last_words(node, life, heard))
-        };
-        lives.any(|life| !near().any(|account| voids(account, life)))
-    }
-
-    /// Whether who has heard this knows the last words of a life of a node, if that has said them here. What was cleared
-    /// before them says nothing of what they call blocked.
-    pub(super) fn knows_last_words(
-        &self,
-        node: &NodeName,
-        life: Generation,
-        heard: &BTreeMap<NodeName, Heard>,
-    ) -> bool {
-        let peer = self.peers.get(node);
-        let Some(last) = peer.filter(|peer| peer.life_that_left() == Some(life)) else {
-            return true;
-        };
-        let heard = heard
-            .get(node)
-            .map(|heard| (heard.generation, heard.sequence));
-        heard >= last.newest()
+        let mut claimed_at = claims.map(|account| {
+            let heard = account.heard.map(|heard| heard.get(node).copied());
+            let newest = heard.unwrap_or_else(|| self.peers.get(node)?.echo(false));
+            claims_up_to(node, &account.report.lives, newest)
+        });
+        claimed_at.any(|at| !near().any(|account| account.report.voids(&claim, at)))
     }
 }

@@ -3,7 +3,7 @@
 use crate::core::event::Event;
 use crate::core::failure::Failures;
 use crate::core::time::Instant;
-use crate::ids::{Generation, GroupName, LinkId, NodeName, RequestId};
+use crate::ids::{Generation, GroupName, LinkId, MessageId, NodeName, RequestId};
 use crate::wire::status::{Refusal, Status};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -197,9 +197,9 @@ pub struct Persistent {
     /// Those of nodes that were away when a person cleared them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub cleared: BTreeSet<(GroupName, NodeName)>,
-    /// In which life of each node that was heard.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub lives: BTreeMap<NodeName, Generation>,
+    /// Up to which message of each node that is known.
+    #[serde(default, rename = "known", skip_serializing_if = "BTreeMap::is_empty")]
+    pub lives: BTreeMap<NodeName, MessageId>,
     /// Deadtime for which this node may have promised something last: a new life keeps silent for as long.
     #[serde(default)]
     pub promised: Duration,

@@ -46,7 +46,7 @@ use crate::core::peer::{Freshness, Peer};
 use crate::core::request::Requests;
 use crate::core::sent::SentLog;
 use crate::core::view::Watched;
-use crate::ids::{Generation, GroupName, NodeName, RequestId, Sequence, Term};
+use crate::ids::{Generation, GroupName, MessageId, NodeName, RequestId, Sequence, Term};
 use crate::wire::status::{Phase, Plan, Profile, Status};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -96,7 +96,7 @@ pub struct Core {
     /// Those that a person has cleared, or that were resolved, since.
     cleared: BTreeSet<(GroupName, NodeName)>,
     /// In which life of each node that was heard.
-    lives: BTreeMap<NodeName, Generation>,
+    lives: BTreeMap<NodeName, MessageId>,
     /// The lease of the earlier life.
     inherited: Lease,
     lease: Lease,

@@ -5,6 +5,7 @@ use crate::core::event::Event;
 use crate::core::failure::{Consequence, Failures, Moment};
 use crate::core::group::Activity;
 use crate::core::io::{GroupOutcome, Urgency};
+use crate::core::peer::Peer;
 use crate::core::settings::FailurePolicy;
 use crate::ids::{GroupName, NodeName, RequestId};
 use crate::wire::status::GroupState;
@@ -236,6 +237,15 @@ impl Core {
             .partition(|(group, node)| group == name && away(node));
         self.blocked_elsewhere = kept;
         if !void.is_empty() {
+            for (_, node) in &void {
+                let newest = self.peers.get(node).and_then(Peer::newest_verified);
+                let known = self.lives.get_mut(node);
+                if let (Some(known), Some(newest)) = (known, newest)
+                    && newest.0 == known.0
+                {
+                    *known = newest.max(*known);
+                }
+            }
             self.cleared.extend(void);
             self.persist();
         }

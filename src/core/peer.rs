@@ -7,7 +7,7 @@ use crate::core::agreement::Agreement;
 use crate::core::event::Section;
 use crate::core::rules::shortened;
 use crate::core::time::Instant;
-use crate::ids::{Generation, LinkId, NodeName, PlanVersion, Sequence, Term};
+use crate::ids::{Generation, LinkId, MessageId, NodeName, PlanVersion, Term};
 use crate::wire::status::{DeadReport, Heard, Phase, Status};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) struct Death {
 /// One link on which the peer may be heard.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PeerLink {
-    last: (Generation, Sequence),
+    last: MessageId,
     heard_at: Instant,
     pub(super) up: bool,
 }
@@ -64,7 +64,7 @@ pub(super) enum Freshness {
 pub(super) struct Peer {
     pub(super) contact: Contact,
     /// The newest message of all: what we echo.
-    newest: Option<(Generation, Sequence)>,
+    newest: Option<MessageId>,
     /// That one was verified: only then may the echo be a promise, since only then does it put off the peer's death.
     newest_verified: bool,
     /// The newest verified message that was whole.
@@ -366,9 +366,9 @@ impl Peer {
         }
     }
 
-    /// Its newest message, verified or not.
-    pub(super) fn newest(&self) -> Option<(Generation, Sequence)> {
-        self.newest
+    /// Its newest message, if that was verified.
+    pub(super) fn newest_verified(&self) -> Option<MessageId> {
+        self.newest.filter(|_| self.newest_verified)
     }
 
     /// Its newest life, verified or not.

@@ -4,7 +4,7 @@ use crate::core::event::Event;
 use crate::core::group::Activity;
 use crate::core::io::Output;
 use crate::core::{Core, Leaving};
-use crate::ids::{GroupName, NodeName, PlanVersion};
+use crate::ids::{GroupName, NodeName, PlanVersion, Sequence};
 use crate::wire::status::{Fitness, GroupReport, GroupState, Heard, Phase, Report, Status};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Core {
             .values()
             .any(|g| g.activity == Activity::Blocked)
         {
-            lives.insert(self.settings.local.clone(), self.generation);
+            lives.insert(self.settings.local.clone(), (self.generation, Sequence(0)));
         }
         Report {
             version: self.plan.as_ref().map(|p| p.version).unwrap_or_default(),

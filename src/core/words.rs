@@ -5,9 +5,8 @@ use crate::core::event::Event;
 use crate::core::io::Output;
 use crate::core::leader;
 use crate::core::time::Instant;
-use crate::ids::{Generation, GroupName, NodeName};
-use crate::wire::status::{GroupState, Status, Wish};
-use std::collections::BTreeMap;
+use crate::ids::{GroupName, NodeName};
+use crate::wire::status::{GroupState, Phase, Status, Wish, claims_up_to};
 
 impl Core {
     /// What a verified message says that concerns us beyond its sender's own state.
@@ -41,9 +40,10 @@ impl Core {
     /// anything changed.
     fn note_claims(&mut self, name: &NodeName, status: &Status) -> bool {
         let mut changed = self.note_void_claims(name, status);
-        let life = self.lives.get(name).copied();
-        if life.is_some_and(|life| life < status.generation) {
-            self.lives.insert(name.clone(), status.generation);
+        let now = (status.generation, status.sequence);
+        let known = self.lives.get(name).copied();
+        if known.is_some_and(|(life, _)| life < status.generation) {
+            self.lives.insert(name.clone(), now);
             self.cleared.retain(|(_, node)| node != name);
             changed = true;
         }
@@ -52,15 +52,23 @@ impl Core {
             let claim = (group.clone(), name.clone());
             changed |= match report.map(|g| g.state).unwrap_or_default() {
                 GroupState::Blocked => {
-                    self.lives.insert(name.clone(), status.generation);
                     self.cleared.remove(&claim);
-                    self.blocked_elsewhere.insert(claim)
+                    let new = self.blocked_elsewhere.insert(claim);
+                    // Only where something is new, since else each of its messages would change ours.
+                    if new || known.is_none() || status.phase == Phase::Gone {
+                        self.lives.insert(name.clone(), now);
+                    }
+                    new
                 }
                 // A stop that is tried again has not succeeded yet; whatever else it does, it has.
                 GroupState::Stopping => false,
                 GroupState::Stopped | GroupState::Starting | GroupState::Started => {
-                    let known = self.blocked_elsewhere.remove(&claim);
-                    known && self.cleared.insert(claim)
+                    let resolved = self.blocked_elsewhere.remove(&claim);
+                    if resolved {
+                        self.lives.insert(name.clone(), now);
+                        self.cleared.insert(claim);
+                    }
+                    resolved
                 }
             };
         }
@@ -70,22 +78,23 @@ impl Core {
     /// Drops what is remembered of third nodes and was cleared since, or was said in a life of theirs that is past.
     fn note_void_claims(&mut self, name: &NodeName, status: &Status) -> bool {
         let report = &status.report;
-        let life = |lives: &BTreeMap<NodeName, Generation>, node: &NodeName| {
-            lives.get(node).copied().unwrap_or_default()
-        };
         let void: Vec<_> = (self.blocked_elsewhere.iter())
             .filter(|(_, node)| node != name)
             .filter(|claim| {
-                let (node, life) = (&claim.1, life(&self.lives, &claim.1));
-                report.voids(claim, life) && self.knows_last_words(node, life, &status.heard)
+                let newest = self.peers.get(&claim.1).and_then(|it| it.echo(false));
+                report.voids(claim, claims_up_to(&claim.1, &self.lives, newest))
             })
             .cloned()
             .collect();
         for claim in &void {
-            let (ours, theirs) = (life(&self.lives, &claim.1), life(&report.lives, &claim.1));
-            if ours < theirs {
-                self.cleared.retain(|(_, node)| *node != claim.1);
-                self.lives.insert(claim.1.clone(), theirs);
+            let node = &claim.1;
+            let (ours, theirs) = (self.lives.get(node), report.lives.get(node));
+            let is_past = ours.map(|ours| ours.0) < theirs.map(|theirs| theirs.0);
+            // Up to there the sender knows of all groups of the node.
+            self.cleared
+                .retain(|it| it.1 != *node || !(is_past || report.blocked.contains(it)));
+            if let Some(newest) = ours.max(theirs).copied() {
+                self.lives.insert(node.clone(), newest);
             }
             self.blocked_elsewhere.remove(claim);
             self.cleared.insert(claim.clone());

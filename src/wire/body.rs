@@ -8,7 +8,7 @@ use super::message::{Field, Message};
 use super::status::{GroupReport, Plan, Profile, Report, Status};
 use super::text::{parse_item, parse_number};
 use super::{FIELDS_MAX, Reject, blocked, netstring, plan, profile, report};
-use crate::ids::{Generation, GroupName, NodeName, PlanVersion};
+use crate::ids::{GroupName, MessageId, NodeName, PlanVersion};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ pub struct Body {
     groups: BTreeMap<GroupName, GroupReport>,
     blocked: BTreeSet<(GroupName, NodeName)>,
     cleared: BTreeSet<(GroupName, NodeName)>,
-    lives: BTreeMap<NodeName, Generation>,
+    lives: BTreeMap<NodeName, MessageId>,
     profile: Profile,
     plan: Option<Plan>,
 }

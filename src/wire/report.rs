@@ -2,7 +2,7 @@
 
 use super::text::{Parts, list, parse_item, parse_list};
 use super::{GROUPS_MAX, NODES_MAX, Reject};
-use crate::ids::{Generation, GroupName, NodeName, Sequence, Term};
+use crate::ids::{Generation, GroupName, MessageId, NodeName, Sequence, Term};
 use crate::wire::status::{DeadReport, Fitness, GroupReport, GroupState, Heard, Phase};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -165,15 +165,17 @@ pub(super) fn parse_asks(text: Option<&str>) -> Result<BTreeSet<NodeName>, Rejec
     Ok(asks.into_keys().collect())
 }
 
-/// `NODE:GENERATION`.
-pub(super) fn lives_text(lives: &BTreeMap<NodeName, Generation>) -> Option<String> {
+/// `NODE:GENERATION:SEQUENCE`.
+pub(super) fn lives_text(lives: &BTreeMap<NodeName, MessageId>) -> Option<String> {
     let lives = lives.iter();
-    list(lives.map(|(node, life)| format!("{node}:{:x}", life.0)))
+    list(lives.map(|(node, (life, sequence))| format!("{node}:{:x}:{:x}", life.0, sequence.0)))
 }
 
-pub(super) fn parse_lives(text: Option<&str>) -> Result<BTreeMap<NodeName, Generation>, Reject> {
+pub(super) fn parse_lives(text: Option<&str>) -> Result<BTreeMap<NodeName, MessageId>, Reject> {
     parse_list(text, NODES_MAX, |parts| {
-        Ok((parts.node()?, Generation(parts.number()?)))
+        let node = parts.node()?;
+        let newest = (Generation(parts.number()?), Sequence(parts.number()?));
+        Ok((node, newest))
     })
 }
 

@@ -124,7 +124,7 @@ fn largest_report(nodes: &[NodeName], groups: &[GroupName]) -> Report {
         lives: nodes
             .iter()
             .cloned()
-            .map(|node| (node, Generation(u64::MAX)))
+            .map(|node| (node, (Generation(u64::MAX), Sequence(u64::MAX))))
             .collect(),
     }
 }

@@ -4,7 +4,7 @@
 //! receiver has already.
 
 use crate::ids::{
-    ClusterName, Generation, GroupName, NodeName, PlanVersion, RequestId, Sequence, Term,
+    ClusterName, Generation, GroupName, MessageId, NodeName, PlanVersion, RequestId, Sequence, Term,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,17 +195,33 @@ pub struct Report {
     /// Those of nodes that were away when a person cleared them: what others remember of them is void.
     #[serde(default)]
     pub cleared: BTreeSet<(GroupName, NodeName)>,
-    /// In which life of each of these nodes that was heard; what is remembered of an earlier one is void.
+    /// Up to which message of each of these nodes that is known.
     #[serde(default)]
-    pub lives: BTreeMap<NodeName, Generation>,
+    pub lives: BTreeMap<NodeName, MessageId>,
+}
+
+/// Up to which message of a node claims about it hold that are made by who knows so much, and has heard this from it.
+pub fn claims_up_to(
+    node: &NodeName,
+    lives: &BTreeMap<NodeName, MessageId>,
+    newest: Option<Heard>,
+) -> MessageId {
+    // A claim of unknown age cannot be void.
+    let unknown = (Generation(u64::MAX), Sequence(u64::MAX));
+    let known = lives.get(node).copied().unwrap_or(unknown);
+    let newest = newest.map(|heard| (heard.generation, heard.sequence));
+    newest
+        .filter(|it| it.0 == known.0)
+        .map_or(known, |it| it.max(known))
 }
 
 impl Report {
-    /// Whether a claim that a group is blocked on a node, made in some life of that node, is known to be void: whoever
-    /// knows of a later life, or has seen it cleared, does not make it any more.
-    pub fn voids(&self, claim: &(GroupName, NodeName), life: Generation) -> bool {
-        let knows_better =
-            |known: &Generation| life < *known || (life == *known && self.cleared.contains(claim));
+    /// Whether a claim that a group is blocked on a node, made up to some message of that node, is known to be void:
+    /// whoever knows of a later life, or has seen it cleared after that message, does not make it any more.
+    pub fn voids(&self, claim: &(GroupName, NodeName), claimed_at: MessageId) -> bool {
+        let knows_better = |known: &MessageId| {
+            claimed_at.0 < known.0 || (claimed_at <= *known && self.cleared.contains(claim))
+        };
         !self.blocked.contains(claim) && self.lives.get(&claim.1).is_some_and(knows_better)
     }
 }
@@ -436,28 +452,27 @@ mod tests {
     fn a_claim_is_void_where_a_later_life_or_a_person_has_ended_it_and_nobody_there_makes_it() {
         let node = NodeName::new("a").unwrap();
         let claim = (GroupName::new("g").unwrap(), node.clone());
+        let at = |life, sequence| (Generation(life), Sequence(sequence));
         let knows = |life| Report {
-            lives: [(node.clone(), Generation(life))].into(),
+            lives: [(node.clone(), at(life, 7))].into(),
             ..Report::default()
         };
-        assert!(!Report::default().voids(&claim, Generation(5)));
-        assert!(!knows(5).voids(&claim, Generation(5)), "of the same life");
-        assert!(
-            knows(6).voids(&claim, Generation(5)),
-            "of a life that is past"
-        );
+        assert!(!Report::default().voids(&claim, at(5, 7)));
+        assert!(!knows(5).voids(&claim, at(5, 7)), "of the same life");
+        assert!(knows(6).voids(&claim, at(5, 7)), "of a life that is past");
         let cleared = Report {
             cleared: [claim.clone()].into(),
             ..knows(5)
         };
-        assert!(cleared.voids(&claim, Generation(5)));
-        assert!(!cleared.voids(&claim, Generation(6)), "blocked anew since");
+        assert!(cleared.voids(&claim, at(5, 7)));
+        assert!(!cleared.voids(&claim, at(5, 8)), "blocked anew since");
+        assert!(!cleared.voids(&claim, at(6, 7)), "of a later life");
         let still = Report {
             blocked: [claim.clone()].into(),
             ..knows(6)
         };
         assert!(
-            !still.voids(&claim, Generation(5)),
+            !still.voids(&claim, at(5, 7)),
             "the later life says so, too"
         );
     }

@@ -51,6 +51,9 @@ const TEST_MAX: Duration = Duration::from_secs(300);
 /// Seeds of the random walk: less than the normal tests have.
 const SEEDS: &str = "600";
 
+/// Fresh seeds of each size and policy.
+const FRESH_SEEDS: &str = "3";
+
 /// What became of mutants.
 #[derive(Debug)]
 pub enum Outcome {
@@ -216,6 +219,7 @@ fn fails(program: &str, filter: &str) -> Option<String> {
     let mut child = Command::new(program)
         .arg(filter)
         .env("SIM_SEEDS", SEEDS)
+        .env("SIM_FRESH", FRESH_SEEDS)
         .stdout(file.try_clone().unwrap())
         .stderr(file)
         .spawn()

@@ -107,7 +107,7 @@ fn report() -> impl Strategy<Value = Report> {
         any::<bool>(),
         btree_set((group(), node()), 0..4),
         btree_set((group(), node()), 0..4),
-        btree_map(node(), generation(), 0..4),
+        btree_map(node(), (generation(), number().prop_map(Sequence)), 0..4),
     )
         .prop_map(
             |(version, groups, dead, standby, leaving, blocked, cleared, lives)| Report {
@@ -372,7 +372,7 @@ pub(crate) fn example() -> Status {
             leaving: false,
             blocked: BTreeSet::from([(GroupName::new("mail").unwrap(), beta.clone())]),
             cleared: BTreeSet::from([(GroupName::new("wiki").unwrap(), beta.clone())]),
-            lives: BTreeMap::from([(beta.clone(), generation)]),
+            lives: BTreeMap::from([(beta.clone(), (generation, Sequence(31)))]),
         },
         plan: Some(Plan {
             version: PlanVersion(2),
