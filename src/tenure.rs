@@ -280,6 +280,15 @@ impl Left {
             .map_or(Lease::None, |tenure| tenure.until)
     }
 
+    /// Its deadtime, if it said anything.
+    pub fn deadtime(&self) -> Duration {
+        let words = self
+            .tenure
+            .as_ref()
+            .and_then(|tenure| tenure.words.as_ref());
+        words.map(|words| words.deadtime).unwrap_or_default()
+    }
+
     /// What a daemon with these groups can go on with: what is up, and consists of the same. `longest` is the longest
     /// tenure that a heartbeat gives; none in a cluster of one, where there is no end. A later end is not believed.
     pub fn inheritance(

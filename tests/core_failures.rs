@@ -404,3 +404,27 @@ fn an_earlier_clearing_does_not_void_what_another_node_has_heard_later() {
         assert_eq!(cluster.owners("g").len(), 1, "cleared by a person");
     }
 }
+
+/// `b` is away when `a` cannot stop `g`, and `c` hears it. Then the power goes, and `a` and `b` come back without `c`: `g` runs
+/// on `a`. What `c` remembers is of an earlier life of `a`, and holds up nothing when `a` has died.
+#[test]
+fn what_is_remembered_of_an_earlier_life_is_void_for_who_has_heard_a_later_one() {
+    let nodes = ["a", "b", "c"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["a", "b"])]);
+    cluster.start(&nodes);
+    cluster.run(5 * DEADTIME);
+    cluster.kill(&["b"]);
+    cluster.run(5 * DEADTIME);
+    cluster.stops_fail.insert((node("a"), group("g")));
+    cluster.fail("a", "g");
+    cluster.run(5 * DEADTIME);
+    cluster.kill(&["a", "c"]);
+    cluster.stops_fail.clear();
+    cluster.start(&["a", "b"]);
+    cluster.run(10 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"]);
+    cluster.kill(&["a"]);
+    cluster.start(&["c"]);
+    cluster.run(60 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["b"], "{}", cluster.reason("b", "g"));
+}

@@ -9,8 +9,9 @@
 
 mod core_support;
 
-use core_support::{Cluster, DEADTIME, KEEPALIVE, group};
-use ha_node::core::Policy;
+use core_support::{Cluster, DEADTIME, KEEPALIVE, group, node};
+use ha_node::core::event::Event;
+use ha_node::core::{NodeSettings, Policy, Settings};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -189,4 +190,75 @@ fn k7_under_ignore_a_node_that_stood_still_minds_the_deadtime_of_its_peers() {
     // Its first turn, and what an emergency stop takes.
     cluster.run(KEEPALIVE);
     assert_eq!(cluster.owners("g").len(), 1);
+}
+
+/// The file of `e` gives `d` another role, so that it counts with nobody. The four others are a majority: they run the
+/// group of a node that dies, and start from cold, as if `e` were not there.
+#[test]
+fn a_node_that_counts_with_nobody_holds_up_nobody() {
+    let nodes = ["a", "b", "c", "d", "e"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["a", "b"])]);
+    cluster.tweak = Box::new(|name, settings| {
+        if name == "e" {
+            let witness = NodeSettings { witness: true };
+            settings.nodes.insert(node("d"), witness);
+        }
+    });
+    cluster.start(&nodes);
+    cluster.run(60 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"], "{}", cluster.reason("b", "g"));
+    cluster.kill(&["a"]);
+    cluster.run(10 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["b"], "{}", cluster.reason("b", "g"));
+}
+
+/// People give `g` a longer stop margin, and begin with its owner: whoever takes over waits for as long as that one takes.
+#[test]
+fn the_stop_margin_of_the_owner_is_waited_for_where_the_others_do_not_know_it_yet() {
+    let nodes = ["a", "b", "c"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["a", "b"])]);
+    cluster.tweak = Box::new(|name, settings| {
+        if name == "a" {
+            let groups = settings.groups.values_mut();
+            groups.for_each(|group| group.stop_margin = Some(Duration::from_secs(5)));
+        }
+    });
+    cluster.start(&nodes);
+    cluster.run(5 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["a"]);
+    cluster.stop_time.insert(node("a"), 4900);
+    cluster.part("a", &["b", "c"]);
+    cluster.run(5000 + 5 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["b"]);
+}
+
+/// `b` is the first that gets much shorter times. What `a` runs goes on, under both policies: `a` says that it lives as often
+/// as `b` must hear it.
+#[test]
+fn much_shorter_times_can_be_rolled_out_without_a_stop() {
+    let clusters: [(Policy, &[&str]); 2] = [
+        (Policy::Majority, &["a", "b", "c"]),
+        (Policy::Ignore, &["a", "b"]),
+    ];
+    for (policy, nodes) in clusters {
+        let mut cluster = Cluster::new(policy, nodes, &[("g", &["a", "b"])]);
+        let times = |settings: &mut Settings, keepalive, deadtime| {
+            settings.keepalive = Duration::from_millis(keepalive);
+            settings.deadtime = Duration::from_millis(deadtime);
+            settings.initdead = Duration::from_secs(10);
+        };
+        cluster.tweak = Box::new(move |_, settings| times(settings, 250, 2000));
+        cluster.start(nodes);
+        cluster.run(20_000);
+        cluster.tweak = Box::new(move |_, settings| times(settings, 50, 200));
+        cluster.shut_down("b");
+        cluster.run(1000);
+        cluster.start(&["b"]);
+        let before = cluster.said.len();
+        cluster.run(20_000);
+        assert_eq!(cluster.owners("g"), ["a"]);
+        let stops = |event: &Event| matches!(event, Event::GroupStopping { .. });
+        let stopped = cluster.said[before..].iter().any(|it| stops(&it.2));
+        assert!(!stopped, "{policy:?}: {}", cluster.story(20));
+    }
 }

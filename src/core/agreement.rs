@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::core::event::{Event, Section};
 use crate::core::peer::Contact;
 use crate::ids::NodeName;
-use crate::wire::status::{Profile, Status};
+use crate::wire::status::{Policy, Profile, Status};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -21,6 +21,14 @@ pub(super) struct Agreement {
     pub(super) binding: bool,
     /// Its list of members is ours.
     pub(super) same_members: bool,
+}
+
+impl Agreement {
+    /// Whether a node counts as back when it is heard again after its death. Under `majority` one whose votes and
+    /// promises count for nothing here does not: what it could run follows from those of the others.
+    pub(super) fn may_return(self, policy: Policy) -> bool {
+        self.binding || policy == Policy::Ignore
+    }
 }
 
 impl Core {
@@ -92,6 +100,24 @@ impl Core {
         statuses
             .map(|status| status.profile.keepalive)
             .fold(self.settings.keepalive, Duration::max)
+    }
+
+    /// How long any group of a node may take to stop whose file says something else of groups than ours.
+    pub(super) fn foreign_stop_margin(&self, node: &NodeName) -> Duration {
+        let profile = self.profile_of(node);
+        match profile.groups == self.profile.groups {
+            true => Duration::ZERO,
+            false => profile.stop_margin,
+        }
+    }
+
+    /// The shortest keepalive of all: who goes by a shorter deadtime needs heartbeats accordingly.
+    pub(super) fn shortest_keepalive(&self) -> Duration {
+        let statuses = self.peers.values().filter_map(|peer| peer.status.as_ref());
+        statuses
+            .map(|status| status.profile.keepalive)
+            .filter(|keepalive| !keepalive.is_zero())
+            .fold(self.settings.keepalive, Duration::min)
     }
 
     /// Whether a node can hold a lease although these have declared it dead: one lasts as long as a majority of the

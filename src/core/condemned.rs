@@ -77,7 +77,7 @@ impl Core {
         leadership: &Leadership,
     ) -> bool {
         let condemned = leadership.dead.get(node);
-        condemned.is_some_and(|since| self.now >= *since + self.stop_margin_of(group))
+        condemned.is_some_and(|since| self.now >= *since + self.stop_margin_on(node, group))
     }
 
     /// Whether a node that only others know has been declared dead by enough of them; under `ignore` by all.
@@ -102,9 +102,12 @@ impl Core {
         }
     }
 
-    fn stop_margin_of(&self, group: &GroupName) -> Duration {
+    /// The same for one group on one node, whose file may say something else of it than ours.
+    fn stop_margin_on(&self, node: &NodeName, group: &GroupName) -> Duration {
         match self.settings.policy {
-            Policy::Majority => self.settings.stop_margin(group).max(self.stop_margin()),
+            Policy::Majority => (self.settings.stop_margin(group))
+                .max(self.stop_margin())
+                .max(self.foreign_stop_margin(node)),
             Policy::Ignore => Duration::ZERO,
         }
     }
@@ -152,11 +155,12 @@ impl Core {
             .condemned
             .values()
             .map(|t| *t + self.stop_margin());
-        let margins: BTreeSet<Duration> = (self.settings.groups.keys())
-            .map(|group| self.stop_margin_of(group))
-            .collect();
-        let dead = leadership.dead.values();
-        let groups = dead.flat_map(|t| margins.iter().map(|margin| *t + *margin));
+        let dead = leadership.dead.iter();
+        let groups = dead.flat_map(|(node, since)| {
+            let margins =
+                (self.settings.groups.keys()).map(|group| self.stop_margin_on(node, group));
+            margins.map(|margin| *since + margin)
+        });
         let out = leadership.out_of_contact.values();
         let out = out.map(|t| *t + self.patience());
         base.chain(groups).chain(out).filter(|t| *t > start).min()

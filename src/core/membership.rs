@@ -117,8 +117,9 @@ impl Core {
         let sent_at = self.answered_by(&status);
         let fresh = sent_at.is_some_and(|at| self.now < at + self.settings.deadtime);
         self.notice_broken_promise(name, &status);
-        self.note_life(name, &status, fresh);
         let agreement = self.agreement(&status);
+        let returns = fresh && agreement.may_return(self.settings.policy);
+        self.note_life(name, &status, returns);
         self.note_difference(name, &status, agreement);
         self.note_words(name, &status, sent_at);
         let own = (&self.settings.local, self.settings.deadtime);
@@ -162,7 +163,7 @@ impl Core {
     }
 
     /// What a verified message says about the peer's life, compared with what we thought.
-    fn note_life(&mut self, name: &NodeName, status: &Status, fresh: bool) {
+    fn note_life(&mut self, name: &NodeName, status: &Status, returns: bool) {
         let now = self.now;
         let version = self.plan.as_ref().map(|p| p.version).unwrap_or_default();
         let Some(peer) = self.peers.get_mut(name) else {
@@ -172,7 +173,7 @@ impl Core {
         let silence = peer.last_heard.map(|at| now.since(at));
         let mut events = Vec::new();
         match &mut peer.contact {
-            Contact::Dead(death) if !death.heard_again && fresh => {
+            Contact::Dead(death) if !death.heard_again && returns => {
                 death.heard_again = true;
                 if death.generation == status.generation {
                     let silence = silence.unwrap_or_default();
@@ -190,7 +191,7 @@ impl Core {
                     generation: *generation,
                     term: self.term.clone(),
                     version,
-                    heard_again: fresh,
+                    heard_again: returns,
                 });
             }
             Contact::Dead(_) | Contact::Alive | Contact::Left(_) => {}
@@ -200,7 +201,7 @@ impl Core {
             }
         }
         if let Some(silence) = silence
-            && fresh
+            && returns
             && silence > self.settings.warntime
             && known == Some(status.generation)
         {
@@ -275,6 +276,7 @@ impl Core {
             .collect();
         // Without a majority to ask, who is heard by nobody must take itself for the sick one, not those that it hears.
         let alone = self.settings.policy == Policy::Ignore && self.reach() == 0;
+        let policy = self.settings.policy;
         let mut events = Vec::new();
         for (name, peer) in &mut self.peers {
             for link in peer.expire_links(now, deadtime) {
@@ -292,7 +294,9 @@ impl Core {
                     generation,
                     term: self.term.clone(),
                     version,
-                    heard_again: heard && peer.hears_us(now, deadtime),
+                    heard_again: heard
+                        && peer.hears_us(now, deadtime)
+                        && peer.agreement.may_return(policy),
                 };
                 peer.contact = Contact::Dead(death);
                 events.push(if heard {

@@ -290,7 +290,7 @@ impl Core {
         let heartbeat = self
             .last_sent
             .as_ref()
-            .map_or(start, |(at, _)| *at + self.settings.keepalive);
+            .map_or(start, |(at, _)| *at + self.shortest_keepalive());
         let peers = self.peers.values();
         let deaths = peers.clone().filter_map(|peer| peer.death_due(deadtime));
         let deaths = deaths.filter(|t| *t > start).min();

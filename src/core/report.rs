@@ -92,13 +92,12 @@ impl Core {
             return;
         }
         let status = self.status();
+        let keepalive = self.shortest_keepalive();
         let answer = std::mem::take(&mut self.answer_now);
         let due = answer
             || match &self.last_sent {
                 None => true,
-                Some((at, last)) => {
-                    self.now >= *at + self.settings.keepalive || !same_words(last, &status)
-                }
+                Some((at, last)) => self.now >= *at + keepalive || !same_words(last, &status),
             };
         if due {
             self.send(status);

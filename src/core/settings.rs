@@ -50,15 +50,21 @@ impl Settings {
                 .map(|(name, node)| (name.clone(), node.witness))
                 .collect(),
             groups: self.groups_digest(),
+            stop_margin: (self.groups.keys())
+                .map(|group| self.stop_margin(group))
+                .fold(self.keepalive, Duration::max),
         }
     }
 
-    /// FNV-1a over the names of the groups and of the nodes that may run them.
+    /// FNV-1a over the names of the groups, of the nodes that may run them, and their stop margins.
     fn groups_digest(&self) -> u64 {
-        let names = self.groups.iter().flat_map(|(name, group)| {
-            std::iter::once(name.as_str()).chain(group.nodes.iter().map(NodeName::as_str))
+        let bytes = self.groups.iter().flat_map(|(name, group)| {
+            let nodes = group.nodes.iter().map(NodeName::as_str);
+            let names = std::iter::once(name.as_str()).chain(nodes);
+            let margin = group.stop_margin.map(|margin| margin.as_millis());
+            let margin = margin.into_iter().flat_map(u128::to_le_bytes);
+            names.flat_map(|name| name.bytes().chain([0])).chain(margin)
         });
-        let bytes = names.flat_map(|name| name.bytes().chain([0]));
         bytes.fold(0xcbf2_9ce4_8422_2325, |digest, byte| {
             (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })

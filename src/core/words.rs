@@ -42,7 +42,10 @@ impl Core {
         let mut changed = self.note_void_claims(name, status);
         let now = (status.generation, status.sequence);
         let known = self.lives.get(name).copied();
-        if known.is_some_and(|(life, _)| life < status.generation) {
+        let mut reports = status.report.groups.values();
+        // What it still stops may have been blocked in an earlier life.
+        let settled = !reports.any(|report| report.state == GroupState::Stopping);
+        if settled && known.is_none_or(|(life, _)| life < status.generation) {
             self.lives.insert(name.clone(), now);
             self.cleared.retain(|(_, node)| node != name);
             changed = true;

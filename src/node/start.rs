@@ -328,7 +328,8 @@ async fn take_over_what_is_left(config: &Config, guard: &Guard) -> Inheritance {
         return Inheritance::default();
     };
     guard.note_end(left.until());
-    let deadtime = config.settings.deadtime;
+    // Its own deadtime may have been a longer one.
+    let deadtime = config.settings.deadtime.max(left.deadtime());
     let longest = (!config.settings.standalone()).then_some(deadtime);
     let unknown = left.unknown(&config.groups);
     let mut blocked = BTreeSet::new();

@@ -17,7 +17,7 @@
 //! | `ha_state` | `DIGEST[:k]` of all that follows, up to `src`; `k`: it is left out |
 //! | `ha_groups`, `ha_blocked` | `GROUP:STATE[:FAILURES[:p]]` …; `NODE:NODE…` and `GROUP:MASK` … |
 //! | `ha_cleared`, `ha_lives` | as `ha_blocked`; `NODE:GENERATION:SEQUENCE` … |
-//! | `ha_profile`, `ha_nodes` | `POLICY:KEEPALIVE:GROUPS`; `NODE[:w]` … |
+//! | `ha_profile`, `ha_nodes` | `POLICY:KEEPALIVE:GROUPS:MARGIN`; `NODE[:w]` … |
 //! | `ha_plan`, `ha_members`, `ha_expelled` | version; `NODE:VERSION` …; `NODE` … |
 //! | `ha_assign`, `ha_answers` | `GROUP:k:NODE` …; `NODE:GENERATION:ID:OUTCOME` … |
 //! | `src`, `seq`, `hg`, `ts`, `ld`, `ttl`, `auth` | Heartbeat's common fields |

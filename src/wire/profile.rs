@@ -7,14 +7,21 @@ use crate::wire::status::{Policy, Profile};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// `POLICY:KEEPALIVE:GROUPS`: `m` or `i`, milliseconds, a digest.
+/// `POLICY:KEEPALIVE:GROUPS:MARGIN`: `m` or `i`, milliseconds, a digest, milliseconds.
 pub(super) fn profile_text(profile: &Profile) -> String {
     let policy = match profile.policy {
         Policy::Majority => 'm',
         Policy::Ignore => 'i',
     };
-    let keepalive = u64::try_from(profile.keepalive.as_millis()).unwrap_or(u64::MAX);
-    format!("{policy}:{keepalive:x}:{:x}", profile.groups)
+    let (keepalive, margin) = (
+        milliseconds(profile.keepalive),
+        milliseconds(profile.stop_margin),
+    );
+    format!("{policy}:{keepalive:x}:{:x}:{margin:x}", profile.groups)
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `NODE[:w]`, the mark for a witness.
@@ -35,6 +42,7 @@ pub(super) fn parse_profile(text: &str, nodes: Option<&str>) -> Result<Profile, 
             policy,
             keepalive: Duration::from_millis(parts.number()?),
             groups: parts.number()?,
+            stop_margin: Duration::from_millis(parts.number()?),
             members,
         })
     })

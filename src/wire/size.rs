@@ -67,6 +67,7 @@ pub fn packet_length_max(
             keepalive: Duration::MAX,
             members: nodes.iter().cloned().map(|node| (node, true)).collect(),
             groups: u64::MAX,
+            stop_margin: Duration::MAX,
         },
     };
     let mut message = message(&largest, Encoded::of(&largest), &LARGEST_FACTS);

@@ -70,8 +70,10 @@ pub struct Profile {
     pub keepalive: Duration,
     /// All members, each with whether it only votes.
     pub members: BTreeMap<NodeName, bool>,
-    /// Digest of all groups with the nodes that may run them.
+    /// Digest of all groups with the nodes that may run them and their stop margins.
     pub groups: u64,
+    /// The longest time that an emergency stop of a group may take.
+    pub stop_margin: Duration,
 }
 
 impl Profile {

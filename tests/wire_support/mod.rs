@@ -178,12 +178,15 @@ fn plan() -> impl Strategy<Value = Plan> {
 fn profile() -> impl Strategy<Value = Profile> {
     let policy = prop_oneof![Just(Policy::Majority), Just(Policy::Ignore)];
     let members = btree_map(node(), any::<bool>(), 0..6);
-    (policy, number(), members, number()).prop_map(|(policy, keepalive, members, groups)| Profile {
-        policy,
-        keepalive: Duration::from_millis(keepalive),
-        members,
-        groups,
-    })
+    (policy, number(), members, number(), number()).prop_map(
+        |(policy, keepalive, members, groups, margin)| Profile {
+            policy,
+            keepalive: Duration::from_millis(keepalive),
+            members,
+            groups,
+            stop_margin: Duration::from_millis(margin),
+        },
+    )
 }
 
 fn request() -> impl Strategy<Value = ForwardedRequest> {
@@ -410,6 +413,7 @@ pub(crate) fn example() -> Status {
             keepalive: Duration::from_millis(250),
             members: BTreeMap::from([(alpha, false), (node("beta"), false), (node("gamma"), true)]),
             groups: 0x0bad_cafe,
+            stop_margin: Duration::from_millis(5000),
         },
     }
 }
