@@ -32,7 +32,7 @@ use crate::tenure::Keeper;
 use crate::wire::brief::Taken;
 use crate::wire::codec::SenderFacts;
 use crate::wire::keys::Keys;
-use crate::wire::status::{Refusal, Status};
+use crate::wire::status::{Policy, Refusal, Status};
 use alarm::Alarm;
 use anyhow::Context as _;
 use ears::Ears;
@@ -245,8 +245,16 @@ impl Node {
             ttl,
         };
         let packet = self.reception.seal(status, &self.keys, &facts);
+        // What it promises must not be forgotten, and its promises count from others'. Under `ignore` nothing is promised,
+        // and how long the rest of the cluster waits for this node counts from what was sent.
+        let promises = status.profile.policy == Policy::Majority;
+        if promises {
+            self.tenure.note_heartbeat(self.core.tenure(), status);
+        }
         self.links.send(&packet);
-        self.tenure.note_sent(self.core.tenure(), status);
+        if !promises {
+            self.tenure.note_heartbeat(self.core.tenure(), status);
+        }
     }
 
     /// A new generation is on disk before anything is said under it; the rest may take its time, since a slow disk

@@ -8,7 +8,7 @@
 use crate::config::model::{Group, Link};
 use crate::core::{Failures, Holding, Inheritance, Instant, Lease};
 use crate::ids::GroupName;
-use crate::wire::status::Status;
+use crate::wire::status::{Policy, Status};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -193,9 +193,10 @@ impl Keeper {
         }
     }
 
-    /// Notes that a heartbeat was sent, as long as anything is held.
-    pub fn note_sent(&mut self, until: Lease, words: &Status) {
-        if self.written.as_ref().is_none_or(BTreeMap::is_empty) {
+    /// Notes a heartbeat: as long as anything is held, and under `majority` always, since it may promise something.
+    pub fn note_heartbeat(&mut self, until: Lease, words: &Status) {
+        let holds = self.written.as_ref().is_some_and(|held| !held.is_empty());
+        if !holds && words.profile.policy == Policy::Ignore {
             return;
         }
         let mut words = Box::new(words.clone());
@@ -213,7 +214,9 @@ impl Keeper {
         };
         let result = self.write_over(&record);
         if result.is_err() {
+            // What is there is not the newest any more.
             self.tenure = None;
+            let _ = fs::remove_file(self.directory.join(TENURE));
         }
         self.judge(TENURE, result)
     }
@@ -381,6 +384,13 @@ impl Left {
         .cloned()
         .collect()
     }
+}
+
+/// The newest heartbeat of the last daemon of this boot, under `majority`.
+pub fn newest_words(directory: &Path) -> Option<Box<Status>> {
+    let tenure: Tenure = read(directory, TENURE)?;
+    let fits = tenure.format == FORMAT && tenure.boot == boot_id();
+    tenure.words.filter(|_| fits)
 }
 
 /// What failed since the machine's boot, as the last daemon knew; nothing of groups that were configured otherwise then.

@@ -182,12 +182,24 @@ fn a_dead_peer_must_not_be_acknowledged() {
 /// The doubtful node declares the owner dead, tells the leader, and forgets it in a crash: if it acknowledges the
 /// owner at once, the owner stays up although the leader has the report of the earlier life.
 fn forgotten_in_a_crash(sim: &mut Sim<Core>) -> Result<(), Failure> {
+    crash_of_the_doubtful_node(sim, false)
+}
+
+/// The same, and the next life knows what this one has said.
+fn remembered_over_a_crash(sim: &mut Sim<Core>) -> Result<(), Failure> {
+    crash_of_the_doubtful_node(sim, true)
+}
+
+fn crash_of_the_doubtful_node(sim: &mut Sim<Core>, noted: bool) -> Result<(), Failure> {
     loosen(sim);
     until(sim, READY + 3000)?;
     part(sim, 3, &[OWNER], &[LATE]);
     until(sim, READY + 4500)?;
     cut(sim, 4, &[DOUBTFUL], &[LEADER]);
     sim.daemon_dies(DOUBTFUL, false);
+    if !noted {
+        sim.nodes[DOUBTFUL].memory = None;
+    }
     sim.start_daemon_at(DOUBTFUL, sim.now + MILLISECOND);
     mend(sim, 2);
     until(sim, READY + 8000)
@@ -196,6 +208,16 @@ fn forgotten_in_a_crash(sim: &mut Sim<Core>) -> Result<(), Failure> {
 #[test]
 fn a_node_that_has_just_started_must_not_vote() {
     rule_is_needed(BrokenRule::VotesAtOnce, 5, forgotten_in_a_crash, LEADER);
+}
+
+#[test]
+fn a_node_that_knows_what_its_earlier_life_has_said_may_vote_at_once() {
+    for seed in 0..SEEDS {
+        let mut sim = settled(seed, 5, [OWNER, LEADER, DOUBTFUL], None);
+        let failure = remembered_over_a_crash(&mut sim).err();
+        assert_eq!(failure, None, "\n{}", lines_of(&sim));
+        assert_eq!(holders(&sim), [LEADER], "\n{}", lines_of(&sim));
+    }
 }
 
 /// The last node starts the group by the plan of a leader that most nodes then leave. Two of them hear the last one, but

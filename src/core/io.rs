@@ -230,6 +230,8 @@ pub struct Inheritance {
     pub blocked: BTreeSet<GroupName>,
     /// What failed here since the machine's boot, and is not past or cleared.
     pub failures: BTreeMap<GroupName, Failures>,
+    /// The last heartbeat of the earlier life, if none was sent after it for sure.
+    pub words: Option<Box<Status>>,
 }
 
 impl Default for Inheritance {
@@ -239,6 +241,7 @@ impl Default for Inheritance {
             groups: BTreeMap::new(),
             blocked: BTreeSet::new(),
             failures: BTreeMap::new(),
+            words: None,
         }
     }
 }

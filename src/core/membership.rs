@@ -260,7 +260,7 @@ impl Core {
         self.generation = remembered.next();
         self.sequence = Sequence(0);
         self.sent.clear();
-        self.started = self.now;
+        (self.started, self.remembers) = (self.now, false);
         self.persist();
         self.forget_everybody();
     }
@@ -362,7 +362,9 @@ impl Core {
     pub(super) fn votes_from(&self) -> Instant {
         let silent = match self.settings.policy {
             Policy::Majority
-                if !self.settings.standalone() && !self.broken(BrokenRule::VotesAtOnce) =>
+                if !self.settings.standalone()
+                    && !self.remembers
+                    && !self.broken(BrokenRule::VotesAtOnce) =>
             {
                 lengthened(self.promised.max(self.settings.deadtime))
             }

@@ -22,6 +22,7 @@ mod group;
 mod leader;
 mod lease;
 mod membership;
+mod memory;
 mod outcome;
 mod peer;
 mod plan;
@@ -42,6 +43,7 @@ pub use time::Instant;
 use crate::core::event::Event;
 use crate::core::group::LocalGroup;
 use crate::core::leader::Leadership;
+use crate::core::memory::Memory;
 use crate::core::peer::{Freshness, Peer};
 use crate::core::request::Requests;
 use crate::core::sent::SentLog;
@@ -71,6 +73,8 @@ pub struct Core {
     generation: Generation,
     standby: bool,
     started: Instant,
+    /// It knows all that the life before it has promised.
+    remembers: bool,
     now: Instant,
     phase: Phase,
     peers: BTreeMap<NodeName, Peer>,
@@ -150,7 +154,12 @@ impl Core {
         inheritance: Inheritance,
         now: Instant,
     ) -> Self {
-        let peers = unheard_peers(&settings, now);
+        let mut peers = unheard_peers(&settings, now);
+        let memory = Memory::of(inheritance.words.as_deref(), &settings, &persistent);
+        if let Some(memory) = &memory {
+            memory.bury(&mut peers);
+        }
+        let floor = memory.as_ref().and_then(Memory::floor);
         let groups = groups_at_start(&settings, &inheritance);
         // What the configuration no longer knows cannot be cleared by anybody.
         let known = |(group, node): &(GroupName, NodeName)| {
@@ -170,8 +179,9 @@ impl Core {
             phase: Phase::Init,
             peers,
             term: None,
-            term_seen: 0,
-            floor: None,
+            term_seen: floor.as_ref().map_or(0, |term| term.number),
+            remembers: memory.is_some(),
+            floor,
             escalated: None,
             resigned: None,
             outranked: None,

@@ -317,6 +317,7 @@ async fn take_lock(options: &Options) -> anyhow::Result<Lock> {
 async fn inherit(config: &Config, guard: &Guard) -> Inheritance {
     Inheritance {
         failures: tenure::failures(Path::new(tenure::DIRECTORY), &config.groups),
+        words: tenure::newest_words(Path::new(tenure::DIRECTORY)),
         ..take_over_what_is_left(config, guard).await
     }
 }

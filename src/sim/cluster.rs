@@ -96,6 +96,7 @@ impl<M: Mind> Sim<M> {
                 links_down: false,
                 manner: Manner::default(),
                 record: None,
+                memory: None,
                 hands: Hands::new(sim.scenario.groups.keys(), Skill::of(&sim.scenario)),
                 untold: BTreeMap::new(),
                 pause: None,

@@ -101,6 +101,7 @@ impl Mind for Core {
             groups: self.holdings(),
             blocked: BTreeSet::new(),
             failures: self.failures(),
+            words: None,
         }
     }
 

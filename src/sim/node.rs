@@ -147,6 +147,8 @@ pub struct Node<M> {
     pub manner: Manner,
     /// What survives in memory as long as the machine has power: what a dead daemon held, and its newest words.
     pub record: Option<(Inheritance, Box<Status>)>,
+    /// The newest heartbeat of any daemon since the boot.
+    pub memory: Option<Box<Status>>,
     /// Its resources.
     pub hands: Hands,
     /// Those that a release could not stop, and who knows of them.
@@ -184,13 +186,17 @@ impl<M: Mind> Node<M> {
         self.store.remember(&persistent);
         let generation = persistent.generation;
         let local = self.clock.local(now);
-        let inheritance = match &self.record {
+        let left = match &self.record {
             Some((left, _)) if left.until.holds(local) => left.clone(),
             Some((left, _)) => Inheritance {
                 blocked: left.blocked.clone(),
                 ..Inheritance::default()
             },
             None => Inheritance::default(),
+        };
+        let inheritance = Inheritance {
+            words: self.memory.clone(),
+            ..left
         };
         let mind = M::heir(self.settings.clone(), persistent, inheritance, local);
         self.disturbed = now;

@@ -69,7 +69,9 @@ impl<M: Mind> Sim<M> {
             }
             (daemon.generation, daemon.sequence) = (status.generation, status.sequence);
             packet = Some(transport::pack_as(&mut daemon.exchange, status));
-            machine.record = Some((daemon.mind.inheritance(), Box::new(status.clone())));
+            let words = Box::new(status.clone());
+            machine.memory = Some(words.clone());
+            machine.record = Some((daemon.mind.inheritance(), words));
         }
         if let Some(packet) = packet {
             if packet.length() > DATAGRAM_MAX {

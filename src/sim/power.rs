@@ -100,6 +100,7 @@ impl<M: Mind> Sim<M> {
         machine.boot += 1;
         machine.daemon = None;
         machine.record = None;
+        machine.memory = None;
         machine.pause = None;
         machine.hands = Hands::new(self.scenario.groups.keys(), skill);
         machine.untold.clear();

@@ -56,7 +56,7 @@ fn keep(directory: &Path, groups: &[Group], held: &[(&Group, Holding)], until: L
         .iter()
         .map(|(group, holding)| (group.name.clone(), *holding));
     keeper.note_held(held.collect(), groups);
-    keeper.note_sent(until, &words());
+    keeper.note_heartbeat(until, &words());
 }
 
 #[test]
@@ -116,8 +116,8 @@ fn a_shorter_heartbeat_leaves_nothing_of_a_longer_one() {
     keeper.note_held(held, std::slice::from_ref(&web));
     let mut long = words();
     long.sequence = Sequence(u64::MAX);
-    keeper.note_sent(Lease::Until(Instant::from_nanos(u64::MAX)), &long);
-    keeper.note_sent(Lease::None, &words());
+    keeper.note_heartbeat(Lease::Until(Instant::from_nanos(u64::MAX)), &long);
+    keeper.note_heartbeat(Lease::None, &words());
     let left = Left::load(directory.path()).unwrap();
     assert_eq!(left.until(), Lease::None);
     assert_eq!(*left.tenure.unwrap().words.unwrap(), words());
@@ -152,7 +152,7 @@ fn what_cannot_be_written_down_is_not_inherited() {
     let mut keeper = Keeper::new(directory.path(), Vec::new(), None);
     let held = BTreeMap::from([(web.name.clone(), UP)]);
     keeper.note_held(held, std::slice::from_ref(&web));
-    keeper.note_sent(Lease::Unlimited, &words());
+    keeper.note_heartbeat(Lease::Unlimited, &words());
     // A directory in its place keeps the new file from being written.
     fs::create_dir(directory.path().join("held.json.new")).unwrap();
     keeper.note_held(BTreeMap::new(), std::slice::from_ref(&web));

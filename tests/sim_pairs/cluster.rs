@@ -85,6 +85,8 @@ pub struct Node {
     pub stored: Persistent,
     pub absence: Absence,
     pub heritage: Option<(Inheritance, u64)>,
+    /// The newest heartbeat since the machine's boot.
+    pub said: Option<Box<Status>>,
     /// Whether the group runs here, as a whole or in part.
     pub runs: bool,
     /// Its stop has failed, and nobody has stopped it since.
@@ -156,6 +158,7 @@ impl Cluster {
             stored: blank(),
             absence: Absence::Off,
             heritage: None,
+            said: None,
             runs: false,
             stuck: false,
             job: None,
@@ -403,7 +406,10 @@ impl Cluster {
 
     pub fn carry_out(&mut self, index: usize, output: Output) {
         match output {
-            Output::Send(status) => self.send(index, status),
+            Output::Send(status) => {
+                self.nodes[index].said = Some(status.clone());
+                self.send(index, status);
+            }
             Output::StartGroup { order, .. } | Output::RestartGroup { order, .. } => {
                 self.say(index, format_args!("STARTS"));
                 self.take_order(index, order, false, false);

@@ -18,7 +18,10 @@ impl Cluster {
         let node = &mut self.nodes[index];
         node.stored.generation = Generation(node.stored.generation.0 + 1);
         let heritage = node.heritage.take().map(|(heritage, _)| heritage);
-        let heritage = heritage.filter(|h| h.until.holds(now)).unwrap_or_default();
+        let heritage = Inheritance {
+            words: node.said.clone(),
+            ..heritage.filter(|h| h.until.holds(now)).unwrap_or_default()
+        };
         let mut core = Core::heir(settings, node.stored.clone(), heritage, now);
         if let Some(rule) = self.broken {
             core.break_rule(rule);
@@ -56,6 +59,7 @@ impl Cluster {
         node.stuck = false;
         node.pause = None;
         node.behind = 0;
+        node.said = None;
         if forgets {
             node.stored = blank();
         }
@@ -76,6 +80,7 @@ impl Cluster {
             groups: core.holdings(),
             blocked: BTreeSet::new(),
             failures: core.failures(),
+            words: None,
         };
         let tenure = match heritage.until {
             Lease::None => 0,
