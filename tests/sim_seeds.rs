@@ -294,6 +294,12 @@ fn a_seed_in_which_many_groups_were_given_up_holds() {
     must_hold_alone(617_000_320_268, 2, Policy::Ignore);
 }
 
+/// A new life with a shorter deadtime declared a node dead to which the life before it had promised something for longer.
+#[test]
+fn a_seed_in_which_a_promise_of_an_earlier_life_was_held_against_a_later_one_holds() {
+    must_hold_alone(631_000_150_259, 5, Policy::Ignore);
+}
+
 #[test]
 fn the_largest_cluster_holds_too() {
     for seed in 0..number("SIM_LARGE_SEEDS").unwrap_or(4) {

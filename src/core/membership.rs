@@ -138,7 +138,12 @@ impl Core {
             return;
         };
         let same_life = (peer.status.as_ref()).is_some_and(|s| s.generation == status.generation);
-        let promised = peer.promised_until().is_some_and(|end| self.now < end);
+        // Under `ignore` a new life does not know what the one before it has promised.
+        let promise = match self.settings.policy {
+            Policy::Majority => peer.promised_until(),
+            Policy::Ignore => peer.promised_in_life(),
+        };
+        let promised = promise.is_some_and(|end| self.now < end);
         if same_life && promised && !self.broken(BrokenRule::PauseUnnoticed) {
             self.event(Event::ClockStoodStill { peer: name.clone() });
             self.forget_everybody();

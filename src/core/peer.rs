@@ -89,6 +89,8 @@ pub(super) struct Peer {
     unnamed: Option<(Instant, Instant)>,
     /// End of the newest promise that the peer gave us, by our clock.
     promised_until: Option<Instant>,
+    /// The same of those that its present life gave.
+    promised_in_life: Option<Instant>,
     /// Since when we hear the peer and it does not hear us; people were told of it.
     pub(super) deaf_since: Option<Instant>,
     /// In what people were told that its configuration differs.
@@ -117,6 +119,7 @@ impl Peer {
             unpromised_since: None,
             unnamed: None,
             promised_until: None,
+            promised_in_life: None,
             deaf_since: None,
             differs_told: BTreeSet::new(),
             links: BTreeMap::new(),
@@ -185,6 +188,7 @@ impl Peer {
             // Whoever has just started has forgotten what it heard before.
             self.echoed = None;
             self.unpromised_since = None;
+            self.promised_in_life = None;
         }
         self.echoed = self.echoed.max(sent_at);
         self.said_after = sent_at;
@@ -196,6 +200,7 @@ impl Peer {
         {
             let until = at + shortened(status.deadtime.min(own.1));
             self.promised_until = self.promised_until.max(Some(until));
+            self.promised_in_life = self.promised_in_life.max(Some(until));
         }
         self.stated = Some(now);
         self.last_heard = Some(now);
@@ -312,6 +317,7 @@ impl Peer {
         self.echoed = None;
         self.said_after = None;
         self.promised_until = None;
+        self.promised_in_life = None;
         self.extend_grace(grace);
     }
 
@@ -338,6 +344,11 @@ impl Peer {
     /// Up to when it takes no part in declaring us dead.
     pub(super) fn promised_until(&self) -> Option<Instant> {
         self.promised_until
+    }
+
+    /// The same, by what its present life has said.
+    pub(super) fn promised_in_life(&self) -> Option<Instant> {
+        self.promised_in_life
     }
 
     /// Its newest verified message, if the peer has not left.
