@@ -96,7 +96,7 @@ fn a_heartbeat_reads_like_heartbeats_with_our_fields_before_the_common_ones() {
         .collect();
     let (auth, fields) = text.split_last().unwrap();
     let expected = "t=status|st=active|dt=1770|ha_v=2|ha_cluster=example|ha_config=c0ffee|\
-         ha_flags=voting electable|ha_reach=1:l|ha_report=0|ha_state=6a7ba01fe64c7c46|ha_profile=m:0:0:0|\
+         ha_flags=voting electable|ha_reach=1:l|ha_report=0|ha_state=a4641c495f4364a4|ha_profile=m:0:0:0|\
          src=alpha|seq=e|hg=6b025b66|ts=6b025b6a|ld=0.73 0.33 0.15 2/113 106|ttl=3";
     assert_eq!(fields.join("|"), expected);
     assert!(auth.starts_with("auth=1 "), "{auth}");
