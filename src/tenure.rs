@@ -429,9 +429,15 @@ pub fn waited_for(directory: &Path, until: Lease) -> Option<Instant> {
     (wait.until == until).then_some(wait.at)
 }
 
-/// Forgets all that was left: it is given up.
+/// Forgets all that was left: it is given up. What was said last still binds the next life.
 pub fn clear(directory: &Path) {
-    for name in [HELD, TENURE, WAITED_FOR] {
+    let said = read::<Tenure>(directory, TENURE).map(|tenure| Tenure {
+        until: Lease::None,
+        ..tenure
+    });
+    let kept = said.is_some_and(|said| replace(directory, TENURE, &said).is_ok());
+    let outdated = (!kept).then_some(TENURE);
+    for name in [HELD, WAITED_FOR].into_iter().chain(outdated) {
         if let Err(error) = remove(directory, name) {
             let path = directory.join(name);
             tracing::warn!("cannot remove {}: {error}, ignoring", path.display());

@@ -60,6 +60,33 @@ fn keep(directory: &Path, groups: &[Group], held: &[(&Group, Holding)], until: L
 }
 
 #[test]
+fn what_was_said_last_is_known_to_the_next_life_also_where_nothing_was_held_or_all_was_released() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::new(directory.path(), vec![], None);
+    let mut ignoring = words();
+    ignoring.profile.policy = Policy::Ignore;
+    keeper.note_heartbeat(Lease::None, &ignoring);
+    assert_eq!(newest_words(directory.path()), None, "nothing is promised");
+    keeper.note_heartbeat(Lease::None, &words());
+    assert_eq!(newest_words(directory.path()).as_deref(), Some(&words()));
+    assert_eq!(Left::load(directory.path()), None, "nothing was held");
+
+    let web = group("web", "web.service");
+    let end = Lease::Until(Instant::from_nanos(1_000));
+    keep(
+        directory.path(),
+        std::slice::from_ref(&web),
+        &[(&web, UP)],
+        end,
+    );
+    clear(directory.path());
+    assert_eq!(newest_words(directory.path()).as_deref(), Some(&words()));
+    assert_eq!(Left::load(directory.path()), None, "all was released");
+    let record: Tenure = read(directory.path(), TENURE).unwrap();
+    assert_eq!(record.until, Lease::None, "and nothing lasts");
+}
+
+#[test]
 fn a_later_life_inherits_what_is_up_and_unchanged_while_the_tenure_lasts() {
     let directory = tempfile::tempdir().unwrap();
     let groups = ["web", "mail", "changed"].map(|name| group(name, &format!("{name}.service")));

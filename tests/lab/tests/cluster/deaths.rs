@@ -135,6 +135,40 @@ fn a_daemon_that_ends_while_an_earlier_timer_rings_goes_on_with_what_it_ran() {
     });
 }
 
+/// With one of three nodes away no vote can be spared: a new daemon must vote at once, as the one before it would have.
+#[test]
+fn restarts_and_kills_disturb_nothing_while_another_node_is_away() {
+    with_lab(|| {
+        let cluster = Cluster::form(Options::three())?;
+        let owner = cluster.owner()?;
+        let mut others = cluster.nodes.iter().filter(|it| it.name() != owner.name());
+        let (Some(other), Some(away)) = (others.next(), others.next()) else {
+            anyhow::bail!("three nodes");
+        };
+        away.power_cut()?;
+        clock::sleep(3 * cluster.options.deadtime);
+        let before = deaths::invocation(&owner)?;
+        let seen = cluster.watch(|| {
+            for node in [other, &owner] {
+                node.systemctl(&["restart", install::UNIT])?;
+                clock::sleep(2 * cluster.options.deadtime);
+                let pid = node.main_pid(install::UNIT)?;
+                node.kill(pid.unwrap_or_default(), "KILL")?;
+                clock::sleep(2 * cluster.options.deadtime);
+            }
+            Ok(())
+        })?;
+        seen.ensure_single_owner()?;
+        let absences = seen.owners.absences();
+        ensure!(absences.is_empty(), "it stayed: {:?}", seen.owners);
+        ensure!(
+            deaths::invocation(&owner)? == before,
+            "the service was not restarted"
+        );
+        Ok(())
+    });
+}
+
 #[test]
 fn with_a_short_deadtime_a_killed_daemon_has_no_rival_either() {
     with_lab(|| {
