@@ -12,6 +12,7 @@
 mod core_support;
 
 use core_support::{Cluster, DEADTIME, DRIVER, KEEPALIVE, MESSAGE, group, node};
+use ha_node::core::event::Event;
 use ha_node::core::{Policy, Request, Scope};
 use ha_node::wire::status::Refusal;
 
@@ -268,4 +269,28 @@ fn a_node_in_standby_keeps_its_group_until_another_can_certainly_take_it() {
     cluster.run(3 * DEADTIME);
     assert_eq!(cluster.owners("g"), ["b"]);
     assert_eq!(cluster.reply(1), Some(&Ok(())));
+}
+
+/// `a` is admitted last, and nothing changes after that. Then `c` does not hear it, and declares it dead; the leader `b` hears
+/// both. By the plan under which it died `a` does not live again.
+#[test]
+fn the_plan_under_which_a_node_died_does_not_readmit_it() {
+    let mut cluster = Cluster::new(Policy::Majority, &["a", "b", "c"], &[("g", &["b"])]);
+    for name in ["b", "c", "a"] {
+        cluster.start(&[name]);
+        cluster.run(10 * DEADTIME);
+    }
+    assert_eq!(cluster.leader("c").as_deref(), Some("b"));
+    let before = cluster.said.len();
+    cluster.part("a", &["c"]);
+    cluster.run(4 * DEADTIME);
+    let deaths =
+        |event: &Event| matches!(event, Event::PeerDead { .. } | Event::PeerGivenUp { .. });
+    let by_c = cluster.said[before..].iter().filter(|it| it.1 == "c");
+    assert_eq!(
+        by_c.filter(|it| deaths(&it.2)).count(),
+        1,
+        "{}",
+        cluster.story(30)
+    );
 }

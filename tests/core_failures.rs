@@ -241,6 +241,24 @@ fn without_a_usable_link_of_its_own_a_node_starts_nothing() {
     }
 }
 
+/// Who has no usable link hears nobody, and that is nobody's death.
+#[test]
+fn without_a_usable_link_of_its_own_a_node_declares_nobody_dead() {
+    for policy in [Policy::Ignore, Policy::Majority] {
+        let nodes = ["a", "b", "c"];
+        let mut cluster = Cluster::new(policy, &nodes, &[("g", &["a", "b"])]);
+        cluster.start(&nodes);
+        cluster.run(10 * DEADTIME);
+        cluster.links("c", false);
+        cluster.part("c", &["a", "b"]);
+        cluster.run(10 * DEADTIME);
+        let deaths = cluster.said.iter().filter(|(_, who, event)| {
+            who == "c" && matches!(event, Event::PeerDead { .. } | Event::PeerGivenUp { .. })
+        });
+        assert_eq!(deaths.count(), 0, "{}", cluster.story(20));
+    }
+}
+
 /// Three nodes may run the group; it has failed on `b` some time ago and runs on `a` again.
 fn with_doubtful_b() -> Cluster {
     let nodes = ["a", "b", "c"];

@@ -215,3 +215,19 @@ fn s7_a_peer_that_is_heard_but_never_hears_us_is_told_as_such() {
     });
     assert!(told, "{}", cluster.story(30));
 }
+
+/// `a` hears everybody, and of all others only `b` hears `a`. The four others are a majority in full contact: what `b` alone may
+/// run is run, since `a` does not count those as its own that do not hear it.
+#[test]
+fn who_hears_all_and_is_heard_by_one_leads_nobody() {
+    let nodes = ["a", "b", "c", "d", "e"];
+    let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["b"]), ("h", &["e"])]);
+    for other in ["c", "d", "e"] {
+        cluster.cut("a", other);
+    }
+    cluster.start(&nodes);
+    cluster.run(20 * DEADTIME);
+    assert_eq!(cluster.owners("g"), ["b"], "{}", cluster.reason("b", "g"));
+    assert_eq!(cluster.owners("h"), ["e"], "{}", cluster.reason("e", "h"));
+    assert_ne!(cluster.leader("b").as_deref(), Some("a"));
+}

@@ -1,6 +1,6 @@
 //! What a leader makes of what it is told: who is dead for certain, who is a member, where a group may be started.
 
-use crate::stage::{DEADTIME, KEEPALIVE, Stage, dead, group, node, run_here};
+use crate::stage::{DEADTIME, KEEPALIVE, PUPPET, Stage, dead, group, node, run_here, term};
 use ha_node::wire::status::{Assignment, GroupReport, GroupState};
 
 const TWO: [&str; 2] = ["n", "o"];
@@ -52,6 +52,22 @@ fn a_group_of_a_node_that_a_majority_calls_dead_is_taken_over_after_the_stop_mar
         assert!(s.now < condemned + DEADTIME);
     }
     assert_eq!(s.now - condemned, KEEPALIVE);
+}
+
+/// The plan names `o` for the group, and `o` knows it. Then `o` may not run it any more and says that it is stopped: it may
+/// start it still, until it has seen a plan that does not name it.
+#[test]
+fn who_is_named_by_the_present_plan_may_start_it_at_any_moment() {
+    let mut s = leading();
+    let stopped = state(GroupState::Stopped);
+    let words = s.words("o");
+    words.report.groups.insert(group(), stopped);
+    words.report.standby = true;
+    s.hear("o");
+    assert_ne!(s.planned(), run_here().as_ref(), "o has not seen that yet");
+    s.obey(&["o"]);
+    s.pass(KEEPALIVE);
+    assert_eq!(s.planned(), run_here().as_ref());
 }
 
 #[test]
@@ -121,6 +137,28 @@ fn a_report_under_another_term_does_not_count() {
     s.reign(3 * KEEPALIVE, &["n"]);
     s.beat(3 * KEEPALIVE, &["o", "n"]);
     assert!(s.said.plan.is_some());
+    assert_eq!(s.planned(), None);
+    s.obey(&["o"]);
+    assert_eq!(s.planned(), run_here().as_ref());
+}
+
+/// Two leaders may begin terms of the same number. `o` follows the plan of the other one, and says that it runs nothing.
+#[test]
+fn a_report_under_a_term_of_the_same_number_does_not_count() {
+    let mut s = Stage::ready(&TWO, &["m", "o"]);
+    s.reign(3 * KEEPALIVE, &["n"]);
+    for _ in 0..3 {
+        s.pass(KEEPALIVE);
+        s.obey(&["n"]);
+        let (number, version) = (
+            s.said.term.as_ref().unwrap().number,
+            s.said.plan.as_ref().unwrap().version,
+        );
+        let words = s.words("o");
+        words.term = term(number, "n", PUPPET);
+        words.report.version = version;
+        s.hear("o");
+    }
     assert_eq!(s.planned(), None);
     s.obey(&["o"]);
     assert_eq!(s.planned(), run_here().as_ref());
