@@ -283,6 +283,15 @@ impl Left {
             .map_or(Lease::None, |tenure| tenure.until)
     }
 
+    /// Its policy, if it said anything.
+    pub fn policy(&self) -> Option<Policy> {
+        let words = self
+            .tenure
+            .as_ref()
+            .and_then(|tenure| tenure.words.as_ref());
+        words.map(|words| words.profile.policy)
+    }
+
     /// Its deadtime, if it said anything.
     pub fn deadtime(&self) -> Duration {
         let words = self

@@ -281,7 +281,9 @@ async fn release_all(
     // One that hangs may yet speak for this node, and so may one that goes on with what cannot be withdrawn.
     let mouth = left.as_ref().filter(|_| withdrawn && !hangs);
     let mut mouth = mouth.and_then(Mouth::open);
-    let policy = config.map_or(Policy::Ignore, Config::policy);
+    // The others wait by the policy that the dead daemon had, whatever the file says by now.
+    let policy = (left.as_ref().and_then(Left::policy))
+        .unwrap_or_else(|| config.map_or(Policy::Ignore, Config::policy));
     let done = stopping.finish_in_time(until, policy).await?;
     tell(directory, left.as_mut(), &stopping, mouth.as_mut()).await;
     if !done {

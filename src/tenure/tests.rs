@@ -98,6 +98,8 @@ fn a_later_life_inherits_what_is_up_and_unchanged_while_the_tenure_lasts() {
     let left = Left::load(directory.path()).unwrap();
     let said = left.tenure.as_ref().unwrap().words.clone().unwrap();
     assert_eq!(*said, words());
+    assert_eq!(left.policy(), Some(Policy::Majority));
+    assert_eq!(left.deadtime(), words().deadtime);
     let now = [web.clone(), mail.clone(), group("changed", "other.service")];
     let longest = Some(Duration::from_nanos(500));
     let inheritance = left.inheritance(&now, Instant::from_nanos(999), longest);
