@@ -300,6 +300,13 @@ fn a_seed_in_which_a_promise_of_an_earlier_life_was_held_against_a_later_one_hol
     must_hold_alone(631_000_150_259, 5, Policy::Ignore);
 }
 
+/// A machine that stood still was told that it has no usable link, and its daemon was to die in that turn: it lived on, and
+/// what it had wanted done was lost.
+#[test]
+fn a_seed_in_which_a_daemon_was_to_die_while_it_stood_still_holds() {
+    must_hold_alone(641_000_240_043, 4, Policy::Ignore);
+}
+
 #[test]
 fn the_largest_cluster_holds_too() {
     for seed in 0..number("SIM_LARGE_SEEDS").unwrap_or(4) {

@@ -224,7 +224,9 @@ impl<M: Mind> Sim<M> {
 
     /// Whether a daemon ends here, with `done` outputs of its turn carried out and others not.
     pub(super) fn crashes_halfway(&mut self, node: usize, done: usize) -> bool {
-        let daemon = self.nodes.get_mut(node).and_then(|n| n.daemon.as_mut());
+        // What stands still cannot die, and is told of its links all the same.
+        let awake = self.nodes.get(node).filter(|it| it.is_awake());
+        let daemon = awake.and_then(|it| it.daemon.as_ref());
         let crashes = daemon.is_some_and(|daemon| daemon.dies_after == Some(done));
         if crashes && self.fault_random.chance(500) {
             self.power_cut_for_a_while(node, false);
