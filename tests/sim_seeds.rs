@@ -307,6 +307,12 @@ fn a_seed_in_which_a_daemon_was_to_die_while_it_stood_still_holds() {
     must_hold_alone(641_000_240_043, 4, Policy::Ignore);
 }
 
+/// The worse of two owners took its whole stop margin while one pair stayed cut.
+#[test]
+fn a_seed_in_which_one_of_two_owners_was_long_in_stopping_holds() {
+    must_hold_alone(623_000_230_668, 3, Policy::Ignore);
+}
+
 #[test]
 fn the_largest_cluster_holds_too() {
     for seed in 0..number("SIM_LARGE_SEEDS").unwrap_or(4) {

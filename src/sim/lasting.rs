@@ -156,7 +156,12 @@ impl<M: Mind> Sim<M> {
         };
         let well = |group: &GroupName| {
             let mut holders = self.holders(group);
-            holders.retain(|holder| Some(*holder) != sick);
+            // What is on its way down may take for as long as its margin.
+            let stops = |holder: usize| {
+                let state = self.nodes.get(holder).map(|it| it.hands.state(group));
+                state == Some(HandState::Stopping)
+            };
+            holders.retain(|holder| Some(*holder) != sick && !stops(*holder));
             holders
         };
         let groups = self.scenario.groups.keys();
