@@ -285,20 +285,16 @@ impl Left {
 
     /// Its policy, if it said anything.
     pub fn policy(&self) -> Option<Policy> {
-        let words = self
-            .tenure
-            .as_ref()
-            .and_then(|tenure| tenure.words.as_ref());
-        words.map(|words| words.profile.policy)
+        self.words().map(|words| words.profile.policy)
     }
 
     /// Its deadtime, if it said anything.
     pub fn deadtime(&self) -> Duration {
-        let words = self
-            .tenure
-            .as_ref()
-            .and_then(|tenure| tenure.words.as_ref());
-        words.map(|words| words.deadtime).unwrap_or_default()
+        self.words().map(|words| words.deadtime).unwrap_or_default()
+    }
+
+    fn words(&self) -> Option<&Status> {
+        self.tenure.as_ref()?.words.as_deref()
     }
 
     /// What a daemon with these groups can go on with: what is up, and consists of the same. `longest` is the longest

@@ -266,20 +266,13 @@ fn with_doubtful_b() -> Cluster {
     cluster.set_policy("g", restart(0));
     cluster.start(&nodes);
     cluster.run(4 * DEADTIME);
-    cluster.ask("a", 90, to_b());
+    cluster.ask("a", 90, to("b"));
     cluster.run(2 * DEADTIME);
     assert_eq!(cluster.owners("g"), ["b"]);
     fail(&mut cluster, "b");
     assert_eq!(cluster.owners("g"), ["a"]);
     cluster.run(WINDOW);
     cluster
-}
-
-fn to_b() -> Request {
-    Request::Move {
-        group: group("g"),
-        node: node("b"),
-    }
 }
 
 #[test]
@@ -312,14 +305,14 @@ fn a_standby_is_refused_where_only_a_doubtful_node_could_take_over() {
 #[test]
 fn a_person_may_move_it_to_a_doubtful_node_and_learns_how_that_went() {
     let mut cluster = with_doubtful_b();
-    cluster.ask("c", 1, to_b());
+    cluster.ask("c", 1, to("b"));
     cluster.run(2 * DEADTIME);
     assert_eq!(cluster.reply(1), Some(&Ok(())));
     assert_eq!(cluster.owners("g"), ["b"], "it stays where a person put it");
 
     let mut cluster = with_doubtful_b();
     cluster.starts_fail.insert((node("b"), group("g")));
-    cluster.ask("c", 1, to_b());
+    cluster.ask("c", 1, to("b"));
     cluster.run(2 * DEADTIME);
     let failed = Refusal::StartFailed {
         group: group("g"),
@@ -348,20 +341,30 @@ fn what_could_not_start_for_want_of_a_lease_has_not_failed() {
     assert!(cluster.failures("b", "g").is_empty());
 }
 
-/// `v` cannot stop `g`, and all hear it. Then `b` hears no more of `v`, and a person clears `g` on `b`. `v` says to `a` all
-/// the same that it is blocked, and dies: nobody has repaired it.
-#[test]
-fn a_clearing_where_its_node_is_not_heard_does_not_void_what_others_hear_of_it_later() {
+/// `a` was there first and leads; `v` is the first choice for `g`.
+fn led_by_a() -> Cluster {
     let nodes = ["a", "b", "v"];
     let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["v", "a", "b"])]);
     cluster.start(&["a"]);
     cluster.run(300);
     cluster.start(&["b", "v"]);
     cluster.run(10 * DEADTIME);
-    let to = |name| Request::Move {
+    assert_eq!(cluster.leader("b").as_deref(), Some("a"));
+    cluster
+}
+
+fn to(name: &str) -> Request {
+    Request::Move {
         group: group("g"),
         node: node(name),
-    };
+    }
+}
+
+/// `v` cannot stop `g`, and all hear it. Then `b` hears no more of `v`, and a person clears `g` on `b`. `v` says to `a` all
+/// the same that it is blocked, and dies: nobody has repaired it.
+#[test]
+fn a_clearing_where_its_node_is_not_heard_does_not_void_what_others_hear_of_it_later() {
+    let mut cluster = led_by_a();
     cluster.ask("a", 1, to("v"));
     cluster.run(10 * DEADTIME);
     cluster.stops_fail.insert((node("v"), group("g")));
@@ -382,17 +385,7 @@ fn a_clearing_where_its_node_is_not_heard_does_not_void_what_others_hear_of_it_l
 #[test]
 fn an_earlier_clearing_does_not_void_what_another_node_has_heard_later() {
     for leader_hears in [false, true] {
-        let nodes = ["a", "b", "v"];
-        let mut cluster = Cluster::new(Policy::Majority, &nodes, &[("g", &["v", "a", "b"])]);
-        cluster.start(&["a"]);
-        cluster.run(300);
-        cluster.start(&["b", "v"]);
-        cluster.run(10 * DEADTIME);
-        assert_eq!(cluster.leader("b").as_deref(), Some("a"));
-        let to = |name| Request::Move {
-            group: group("g"),
-            node: node(name),
-        };
+        let mut cluster = led_by_a();
         cluster.ask("a", 1, to("v"));
         cluster.run(10 * DEADTIME);
         assert_eq!(cluster.owners("g"), ["v"]);

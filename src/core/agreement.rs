@@ -96,9 +96,7 @@ impl Core {
 
     /// The longest keepalive of all: how long an emergency stop takes by default.
     pub(super) fn longest_keepalive(&self) -> Duration {
-        let statuses = self.peers.values().filter_map(|peer| peer.status.as_ref());
-        statuses
-            .map(|status| status.profile.keepalive)
+        self.keepalives()
             .fold(self.settings.keepalive, Duration::max)
     }
 
@@ -113,11 +111,14 @@ impl Core {
 
     /// The shortest keepalive of all: who goes by a shorter deadtime needs heartbeats accordingly.
     pub(super) fn shortest_keepalive(&self) -> Duration {
-        let statuses = self.peers.values().filter_map(|peer| peer.status.as_ref());
-        statuses
-            .map(|status| status.profile.keepalive)
+        self.keepalives()
             .filter(|keepalive| !keepalive.is_zero())
             .fold(self.settings.keepalive, Duration::min)
+    }
+
+    fn keepalives(&self) -> impl Iterator<Item = Duration> {
+        let statuses = self.peers.values().filter_map(|peer| peer.status.as_ref());
+        statuses.map(|status| status.profile.keepalive)
     }
 
     /// Whether a node can hold a lease although these have declared it dead: one lasts as long as a majority of the

@@ -1,5 +1,6 @@
 //! Who is heard: messages in, late and dead peers, links, and the pause of this node itself.
 
+use crate::core::agreement::Agreement;
 use crate::core::event::Event;
 use crate::core::peer::{Contact, Death, Freshness, Peer, names};
 use crate::core::rules::{BrokenRule, lengthened, shortened};
@@ -118,8 +119,7 @@ impl Core {
         let fresh = sent_at.is_some_and(|at| self.now < at + self.settings.deadtime);
         self.notice_broken_promise(name, &status);
         let agreement = self.agreement(&status);
-        let returns = fresh && agreement.may_return(self.settings.policy);
-        self.note_life(name, &status, returns);
+        self.note_life(name, &status, fresh, agreement);
         self.note_difference(name, &status, agreement);
         self.note_words(name, &status, sent_at);
         let own = (&self.settings.local, self.settings.deadtime);
@@ -168,8 +168,9 @@ impl Core {
     }
 
     /// What a verified message says about the peer's life, compared with what we thought.
-    fn note_life(&mut self, name: &NodeName, status: &Status, returns: bool) {
+    fn note_life(&mut self, name: &NodeName, status: &Status, fresh: bool, agreement: Agreement) {
         let now = self.now;
+        let returns = fresh && agreement.may_return(self.settings.policy);
         let version = self.plan.as_ref().map(|p| p.version).unwrap_or_default();
         let Some(peer) = self.peers.get_mut(name) else {
             return;
@@ -206,7 +207,7 @@ impl Core {
             }
         }
         if let Some(silence) = silence
-            && returns
+            && fresh
             && silence > self.settings.warntime
             && known == Some(status.generation)
         {

@@ -5,7 +5,7 @@ use crate::core::event::Event;
 use crate::core::io::Output;
 use crate::core::leader;
 use crate::core::time::Instant;
-use crate::ids::{GroupName, NodeName};
+use crate::ids::{GroupName, MessageId, NodeName};
 use crate::wire::status::{GroupState, Phase, Status, Wish, claims_up_to};
 
 impl Core {
@@ -46,11 +46,11 @@ impl Core {
         // What it still stops may have been blocked in an earlier life.
         let settled = !reports.any(|report| report.state == GroupState::Stopping);
         if settled && known.is_none_or(|(life, _)| life < status.generation) {
-            self.lives.insert(name.clone(), now);
-            self.cleared.retain(|(_, node)| node != name);
+            self.learn(name, now);
             changed = true;
         }
-        for group in self.settings.groups.keys() {
+        let groups: Vec<GroupName> = self.settings.groups.keys().cloned().collect();
+        for group in &groups {
             let report = status.report.groups.get(group);
             let claim = (group.clone(), name.clone());
             changed |= match report.map(|g| g.state).unwrap_or_default() {
@@ -59,7 +59,7 @@ impl Core {
                     let new = self.blocked_elsewhere.insert(claim);
                     // Only where something is new, since else each of its messages would change ours.
                     if new || known.is_none() || status.phase == Phase::Gone {
-                        self.lives.insert(name.clone(), now);
+                        self.learn(name, now);
                     }
                     new
                 }
@@ -68,7 +68,7 @@ impl Core {
                 GroupState::Stopped | GroupState::Starting | GroupState::Started => {
                     let resolved = self.blocked_elsewhere.remove(&claim);
                     if resolved {
-                        self.lives.insert(name.clone(), now);
+                        self.learn(name, now);
                         self.cleared.insert(claim);
                     }
                     resolved
@@ -76,6 +76,14 @@ impl Core {
             };
         }
         changed
+    }
+
+    /// Knows a node up to this message now. What was cleared in an earlier life of it says nothing of this one.
+    fn learn(&mut self, node: &NodeName, newest: MessageId) {
+        let known = self.lives.insert(node.clone(), newest);
+        if known.is_none_or(|(life, _)| life < newest.0) {
+            self.cleared.retain(|(_, it)| it != node);
+        }
     }
 
     /// Drops what is remembered of third nodes and was cleared since, or was said in a life of theirs that is past.
@@ -91,13 +99,11 @@ impl Core {
             .collect();
         for claim in &void {
             let node = &claim.1;
-            let (ours, theirs) = (self.lives.get(node), report.lives.get(node));
-            let is_past = ours.map(|ours| ours.0) < theirs.map(|theirs| theirs.0);
             // Up to there the sender knows of all groups of the node.
             self.cleared
-                .retain(|it| it.1 != *node || !(is_past || report.blocked.contains(it)));
-            if let Some(newest) = ours.max(theirs).copied() {
-                self.lives.insert(node.clone(), newest);
+                .retain(|it| it.1 != *node || !report.blocked.contains(it));
+            if let Some(newest) = self.lives.get(node).max(report.lives.get(node)).copied() {
+                self.learn(node, newest);
             }
             self.blocked_elsewhere.remove(claim);
             self.cleared.insert(claim.clone());
